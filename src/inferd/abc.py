@@ -1,0 +1,211 @@
+"""The contracts that third parties implement and that the layers agree on.
+
+Everything a third party writes is synchronous. ``inferd.testing`` publishes a check for each of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from inferd.core.config import ModelConfig
+from inferd.core.messages import InferenceRequest
+from inferd.core.tensors import Signature
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a runtime found out about a model while loading it, for people and for ``/model/info``.
+
+    ``platform`` is the Open Inference Protocol's name of the format. ``classes`` and ``feature_names`` are empty
+    where the artefact has none. ``provenance`` holds what the artefact says of its origin, as text.
+    """
+
+    runtime_version: str = ""
+    platform: str = ""
+    device: str = "cpu"
+    classes: tuple[Any, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """One loaded model.
+
+    ``execute`` is called by one thread at a time unless ``concurrent`` is true, in which case several instances share
+    this object. ``batchable`` says that the first dimension of every input and output is the number of rows, and that
+    rows do not influence each other. ``user_code`` is true when code from the model's folder runs inside ``execute``:
+    such a model is never executed on the event loop.
+    """
+
+    signatures: Mapping[str, Signature]
+    """All signatures by name; the first is the default."""
+    metadata: ModelMetadata
+    batchable: bool
+    concurrent: bool
+    user_code: bool
+
+    def execute(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        parameters: Mapping[str, Any],
+        signature: str,
+    ) -> Mapping[str, np.ndarray]:
+        """Compute the named ``outputs`` (all of them when empty) from ``inputs``.
+
+        ``inputs`` fit the signature, are read-only and may be misaligned in memory only if they come alone (batch of
+        one request). ``signature`` is "" for the default. Raises ``InvalidInput`` when the rows are the caller's
+        mistake; any other exception is the model's failure.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free everything. Called once, after the last ``execute`` has returned."""
+        ...
+
+
+class Runtime(Protocol):
+    """Loads artefacts of one framework. Registered in the entry-point group ``inferd.runtimes``."""
+
+    api_version: int
+    name: str
+    extra: str
+    """The extra that brings the framework, "" when none is needed."""
+
+    def claims(self, artefact: Path) -> bool:
+        """Whether this runtime loads ``artefact``, by its name and at most a look at its first bytes.
+        Must not import the framework."""
+        ...
+
+    def load(self, config: ModelConfig, artefact: Path, device: str) -> Model:
+        """Load ``artefact``. Slow, repeatable, without global state; imports the framework.
+
+        Raises ``MissingExtra`` when the framework is absent and ``LoadFailed`` with one readable sentence otherwise.
+        """
+        ...
+
+
+class ModelSource(Protocol):
+    """Lists the versions of a model and fetches one; never loads. Group ``inferd.sources``, key = URI scheme."""
+
+    api_version: int
+
+    def versions(self, uri: str) -> Sequence[int]:
+        """The versions there are now, ascending."""
+        ...
+
+    def fetch(self, uri: str, version: int) -> Path:
+        """A local folder or file holding that version."""
+        ...
+
+
+class Instance(Protocol):
+    """Executes one batch at a time on one device and reports to the loop once per batch."""
+
+    idle: bool
+
+    def execute(self, batch: Any) -> None:
+        """Take ``batch``; its completion is called on the loop's thread, exactly once."""
+        ...
+
+    def close(self) -> None:
+        """Stop after the batch in hand."""
+        ...
+
+
+class Scheduler(Protocol):
+    """Takes requests and completes each once, by its callback, on the loop."""
+
+    def submit(self, request: InferenceRequest) -> None:
+        """Take ownership of ``request``. Raises ``Overloaded`` when there is no room: then it was not taken."""
+        ...
+
+    async def drain(self) -> None:
+        """Return when nothing is in flight."""
+        ...
+
+    def close(self) -> None:
+        """Stop the instances; what still waits is answered with an error."""
+        ...
+
+
+class Exchange(Protocol):
+    """One HTTP request whose body is whole, and the way to answer it once. Neither the endpoint nor its codec knows
+    which front holds the connection.
+
+    ``headers`` has lower-case names. ``query`` is raw, without the question mark. Times are ``time.monotonic_ns``.
+    """
+
+    method: bytes
+    path: bytes
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    body: bytes
+    principal: str
+    request_id: str
+    received_ns: int
+    on_disconnect: Callable[[], None] | None
+
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+        """Answer. ``headers`` is a block of ``name: value\\r\\n`` lines without content-length, date or request id,
+        which the front adds. A second call is an error of the endpoint."""
+        ...
+
+
+class Endpoint(Protocol):
+    """One hot route: synchronous, answers by calling ``exchange.respond`` later. Never raises."""
+
+    def handle(self, exchange: Exchange) -> None:
+        """Route, decode, submit."""
+        ...
+
+    def refuse(self, exchange: Exchange, error: Exception) -> None:
+        """Answer with ``error`` in this protocol's error shape; used by the front's own checks."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which model an endpoint asks for; ``version`` None means whatever the model's policy chooses,
+    ``name`` None the default model."""
+
+    name: str | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HotRoute:
+    """A path template of a protocol, with ``{name}`` and ``{version}`` where a model's go, and the endpoint made
+    for each model and version. A template without ``{name}`` asks the default model."""
+
+    template: str
+    make: Callable[[Target], Endpoint]
+
+
+class ProtocolAdapter(Protocol):
+    """A wire protocol as data: hot routes, cold routes, API description. Group ``inferd.protocols``."""
+
+    api_version: int
+    name: str
+
+    def hot_routes(self) -> Sequence[HotRoute]:
+        """Templates answered by the hot front (POST only)."""
+        ...
+
+    def bind(self, servable: Any) -> object:
+        """What this protocol prepares once for a ready version (compiled codecs, header blocks). Kept in
+        ``servable.bound[self.name]``."""
+        ...
+
+    def mount(self, app: Any) -> None:
+        """Add the cold routes to the FastAPI application."""
+        ...
+
+    def describe(self, servable: Any) -> Mapping[str, Any]:
+        """OpenAPI path items for one ready version; the keys are paths."""
+        ...

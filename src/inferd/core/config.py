@@ -1,0 +1,73 @@
+"""What may be configured about a model: frozen values, made from ``model.toml`` or by inference, read by everyone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from inferd.core.tensors import TensorSpec
+
+NanPolicy = Literal["error", "null", "string"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingConfig:
+    """Dynamic batching. Four clocks that are never mixed: ``max_wait_ms``, ``queue_timeout_ms``, the execution's
+    ``compute_timeout_ms``, and each request's own deadline.
+
+    ``max_batch_size`` counts rows. ``max_wait_ms`` runs from the oldest queued request; 0 takes what is there.
+    ``max_queue_size`` counts rows. ``queue_timeout_ms`` 0 means no bound. ``allowed_sizes`` pads a batch up to the
+    next of these sizes; empty means no padding.
+    """
+
+    enabled: bool | None = None
+    max_batch_size: int = 64
+    max_wait_ms: float = 0.0
+    max_queue_size: int = 4096
+    queue_timeout_ms: float = 0.0
+    allowed_sizes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceGroup:
+    """How many instances (threads) execute the model, and on which device ("auto", "cpu", "cuda:0")."""
+
+    count: int = 1
+    device: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionConfig:
+    """How a batch runs. ``mode`` "auto" measures at warm-up. ``inline_max_us`` bounds the 99th percentile of the
+    largest batch for running on the loop. ``compute_timeout_ms`` 0 means no bound. ``intra_op_threads`` 0 means
+    cores divided by instances. ``max_concurrency`` bounds an async model's calls in flight."""
+
+    mode: Literal["auto", "inline", "thread"] = "auto"
+    inline_max_us: float = 500.0
+    compute_timeout_ms: float = 0.0
+    intra_op_threads: int = 0
+    max_concurrency: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Everything known about one model before it is loaded.
+
+    Empty ``inputs``/``outputs`` are inferred from the artefact; given ones override it. ``select_outputs`` names the
+    outputs a request gets when it names none. ``options`` belong to the runtime alone.
+    """
+
+    name: str
+    runtime: str = ""
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    select_outputs: tuple[str, ...] = ()
+    batchable: bool | None = None
+    nan: NanPolicy = "error"
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
+    instances: InstanceGroup = field(default_factory=InstanceGroup)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    allow_pickle: bool = False

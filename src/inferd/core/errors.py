@@ -1,0 +1,177 @@
+"""The error tree, with transport-neutral codes.
+
+HTTP and gRPC numbers live with the protocols (``protocols/shared/status.py``); nothing here knows a transport.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Code(Enum):
+    """Neutral outcome of a request that failed; the names are gRPC's."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAVAILABLE = "UNAVAILABLE"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    CANCELLED = "CANCELLED"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    INTERNAL = "INTERNAL"
+
+
+class InferdError(Exception):
+    """Base of everything inferd raises on purpose.
+
+    ``message`` is safe to show to a caller: no path of the server, no traceback. ``details`` are the optional
+    members a protocol may show beside it: ``tensor``, ``path`` (a JSON path), ``got``, ``expected``, ``example``,
+    ``hint``, ``offset`` (bytes), ``retry_after_s``.
+    """
+
+    code: Code = Code.INTERNAL
+
+    def __init__(self, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+
+class MalformedRequest(InferdError):
+    """The body is not what its content type says: not JSON, broken framing, a wrong length."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class InvalidRequest(InferdError):
+    """Well-formed, but does not fit the model's signature: shape, datatype, missing or unknown input."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class InvalidInput(InvalidRequest):
+    """Raised by a model's own code to refuse the rows it was given; becomes the caller's error, not the server's."""
+
+
+class UnsupportedMediaType(InferdError):
+    """The content type, or every type the caller accepts, is one this route does not speak."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class PayloadTooLarge(InferdError):
+    """The body is over the configured limit."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
+class RequestTimeout(InferdError):
+    """The caller took too long to send its headers or its body."""
+
+    code = Code.DEADLINE_EXCEEDED
+
+
+class ModelNotFound(InferdError):
+    """No model of that name is known."""
+
+    code = Code.NOT_FOUND
+
+
+class VersionNotFound(InferdError):
+    """The model is known, that version of it is not."""
+
+    code = Code.NOT_FOUND
+
+
+class RouteNotFound(InferdError):
+    """No route of that path."""
+
+    code = Code.NOT_FOUND
+
+
+class MethodNotAllowed(InferdError):
+    """The route exists, but not for this method."""
+
+    code = Code.UNIMPLEMENTED
+
+
+class ModelNotReady(InferdError):
+    """The version is loading, warming, draining or failed. ``retry_after_s`` says when to come back."""
+
+    code = Code.UNAVAILABLE
+
+
+class Overloaded(InferdError):
+    """The queue is full. ``retry_after_s`` is computed from the observed rate of work."""
+
+    code = Code.UNAVAILABLE
+
+
+class DeadlineExceeded(InferdError):
+    """The request's deadline, its time in the queue, or its compute time ran out."""
+
+    code = Code.DEADLINE_EXCEEDED
+
+
+class Cancelled(InferdError):
+    """The caller left before the answer."""
+
+    code = Code.CANCELLED
+
+
+class LoadFailed(InferdError):
+    """A version could not be loaded; the message is the readable reason."""
+
+    code = Code.FAILED_PRECONDITION
+
+
+class ConfigError(LoadFailed):
+    """A configuration file or setting is wrong; the message names the file, the line and the way out."""
+
+
+class Conflict(InferdError):
+    """What is asked contradicts what is there."""
+
+    code = Code.ALREADY_EXISTS
+
+
+class Unsupported(InferdError):
+    """Known, but not offered by this server or model."""
+
+    code = Code.UNIMPLEMENTED
+
+
+class MissingExtra(LoadFailed):
+    """A framework or library that belongs to an extra is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an extra that is not installed: pip install 'inferd[{extra}]'", extra=extra)
+        self.extra = extra
+
+
+class Unauthenticated(InferdError):
+    """No key, or a key nobody knows."""
+
+    code = Code.UNAUTHENTICATED
+
+
+class PermissionDenied(InferdError):
+    """The key is good, its scopes do not cover this route."""
+
+    code = Code.PERMISSION_DENIED
+
+
+class QuotaExceeded(InferdError):
+    """This key's own quota is used up."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
+class ExecutionFailed(InferdError):
+    """The model raised, or answered something that cannot be a result. Details go to the log, not to the caller."""
+
+    code = Code.INTERNAL

@@ -1,0 +1,1 @@
+"""Batching and execution: the queue, the batch, the instances that run it."""

@@ -1,0 +1,1 @@
+"""Wire protocols, each decoding straight to tensors."""

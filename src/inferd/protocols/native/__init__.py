@@ -1,0 +1,1 @@
+"""The native protocol: /predict and its kin."""

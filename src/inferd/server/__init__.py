@@ -1,0 +1,1 @@
+"""Settings, assembly, fronts, guard and run: the only place that knows everyone."""

@@ -1,0 +1,1 @@
+"""The data plane: a ready version, the table of what can be asked, the engine."""

@@ -1,0 +1,1 @@
+"""Published contract kit and in-process client."""
