@@ -120,7 +120,6 @@ def model_defaults(settings: Settings) -> ModelConfig:
 
     return ModelConfig(
         name="",
-        allow_pickle=settings.allow_pickle,
         batching=BatchingConfig(
             **given(
                 max_batch_size=settings.max_batch_size,

@@ -1,0 +1,57 @@
+"""Find the one artefact in a version folder, and say what is wrong when there is none or there are several."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+from inferd.abc import Runtime
+from inferd.core.errors import ConfigError
+from inferd.core.plugins import available, lookup
+
+# What may lie beside an artefact. Of Python files only model.py is one: the others are its modules, or hooks.py.
+_BESIDE = ("hooks.py", "warmup.npz", "golden.*", "manifest.json", "readme*", "model.toml")
+_PYTHON = "model.py"
+
+
+def find_artefact(folder: Path, runtime: str = "") -> Path:
+    """The artefact in ``folder``, or ``folder`` itself when a runtime loads whole folders. ``runtime`` restricts the
+    search to one. Raises ``ConfigError`` naming what is there."""
+    runtimes = _runtimes(runtime)
+    if _claimed(folder, runtimes):
+        return folder
+    files = sorted(child for child in folder.iterdir() if not child.name.startswith(".") and not _is_beside(child))
+    artefacts = [child for child in files if _claimed(child, runtimes)]
+    if len(artefacts) == 1:
+        return artefacts[0]
+    if artefacts:
+        raise ConfigError(
+            f"{folder}: several artefacts: {', '.join(child.name for child in artefacts)}; keep one in a folder"
+        )
+    there = f"only {', '.join(child.name for child in files[:5])}" if files else "it is empty"
+    raise ConfigError(f"{folder}: no file that {_names(runtimes)} loads; {there}")
+
+
+def check_artefact(artefact: Path, runtime: str = "") -> None:
+    """Raise ``ConfigError`` when no runtime loads ``artefact``."""
+    runtimes = _runtimes(runtime)
+    if not _claimed(artefact, runtimes):
+        raise ConfigError(f"{artefact}: not a file that {_names(runtimes)} loads")
+
+
+def _runtimes(name: str) -> list[Runtime]:
+    return [lookup("inferd.runtimes", entry) for entry in ([name] if name else available("inferd.runtimes"))]
+
+
+def _claimed(artefact: Path, runtimes: list[Runtime]) -> bool:
+    return any(runtime.claims(artefact) for runtime in runtimes)
+
+
+def _is_beside(child: Path) -> bool:
+    name = child.name.lower()
+    return any(fnmatch(name, pattern) for pattern in _BESIDE) or (child.suffix == ".py" and child.name != _PYTHON)
+
+
+def _names(runtimes: list[Runtime]) -> str:
+    names = [runtime.name for runtime in runtimes]
+    return f"the {names[0]} runtime" if len(names) == 1 else f"a runtime ({', '.join(names)})"

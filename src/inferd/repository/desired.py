@@ -1,0 +1,165 @@
+"""What should be served: the paths a person names, their ``model.toml`` files and the version policy."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+
+from inferd.abc import ModelSource
+from inferd.core.config import ModelConfig
+from inferd.core.errors import ConfigError, LoadFailed
+from inferd.core.plugins import lookup
+from inferd.repository.artefact import check_artefact, find_artefact
+from inferd.repository.model_toml import FILE_NAME, apply, read_model_toml
+
+logger = logging.getLogger("inferd.repository")
+
+
+@dataclass(frozen=True, slots=True)
+class WantedModel:
+    """A model that should be served. ``versions`` maps a version to its artefact: a file, a folder, or a path that
+    carries a colon (``file.py:Class``, ``module:Class``).
+
+    ``skipped`` says which folders were ignored, and why. ``problems`` holds wanted versions that cannot be loaded,
+    with the reason; they are not in ``versions``.
+    """
+
+    name: str
+    config: ModelConfig
+    versions: Mapping[int, Path]
+    skipped: tuple[str, ...] = ()
+    problems: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    origin: str = ""
+    """The path it was found at, for messages."""
+
+
+def discover(
+    paths: Sequence[str], *, version_policy: str, defaults: ModelConfig, allow_pickle: bool
+) -> list[WantedModel]:
+    """The models at ``paths``, in order. ``defaults`` is what a model gets where its ``model.toml`` says nothing.
+
+    Raises ``ConfigError`` when a path does not exist or is no model, or when two models have one name. A broken model
+    inside a repository does not raise: it is returned with its ``problems``.
+    """
+    defaults = replace(defaults, allow_pickle=allow_pickle)
+    wanted = [model for path in paths for model in _discover(path, version_policy, defaults)]
+    origins: dict[str, str] = {}
+    for model in wanted:
+        if model.name in origins:
+            raise ConfigError(
+                f"two models are named {model.name!r}: {origins[model.name]} and {model.origin}; "
+                f"rename one, by its folder or by `name` in its {FILE_NAME}"
+            )
+        origins[model.name] = model.origin
+    return wanted
+
+
+def _discover(text: str, policy: str, defaults: ModelConfig) -> Iterator[WantedModel]:
+    path = Path(text)
+    if path.is_file() or _is_code(text):
+        yield _single(text, defaults)
+    elif not path.is_dir():
+        raise ConfigError(_missing(path))
+    elif _source().versions(text):
+        model = _model_folder(path, policy, defaults)
+        if not model.versions:
+            raise ConfigError(next(iter(model.problems.values())))
+        yield model
+    elif models := [child for child in _folders(path) if _source().versions(str(child))]:
+        for child in _folders(path):
+            if child not in models:
+                logger.warning("%s is ignored: it holds no version folder, such as %s/1", child, child.name)
+        for child in models:
+            yield _model_folder(child, policy, defaults)
+    else:
+        yield _lone_folder(path, defaults)
+
+
+def _single(text: str, defaults: ModelConfig) -> WantedModel:
+    """One artefact on its own is version 1, named like its file or module."""
+    check_artefact(Path(text))
+    stem = text.rpartition(":")[0] if _is_code(text) else text
+    name = Path(stem).stem if Path(stem).is_file() else stem.rpartition(".")[2]
+    return _wanted(text, replace(defaults, name=_model_name(name)), {1: Path(text)})
+
+
+def _lone_folder(folder: Path, defaults: ModelConfig) -> WantedModel:
+    """A folder that holds an artefact and no version folders: one version of a model, or a model of one version."""
+    absolute = folder.resolve()
+    numbered = absolute.name in map(str, _source().versions(str(absolute.parent)))
+    home = absolute.parent if numbered else folder
+    config = _configure(home, defaults)
+    try:
+        artefact = find_artefact(folder, config.runtime)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message}; and it holds no version folder (1/, 2/) and no model folder") from None
+    return _wanted(str(folder), config, {int(absolute.name) if numbered else 1: artefact})
+
+
+def _model_folder(folder: Path, policy: str, defaults: ModelConfig) -> WantedModel:
+    there = _source().versions(str(folder))
+    chosen = there if policy == "all" else there[-1:] if policy == "latest" else [int(policy)]
+    versions: dict[int, Path] = {}
+    problems: dict[int, str] = {}
+    config = replace(defaults, name=_model_name(folder.resolve().name))
+    try:
+        config = _configure(folder, defaults)
+        for version in chosen:
+            try:
+                versions[version] = find_artefact(_source().fetch(str(folder), version), config.runtime)
+            except LoadFailed as error:
+                problems[version] = error.message
+    except ConfigError as error:
+        problems = dict.fromkeys(chosen, error.message)
+    skipped = tuple(
+        f"{child.name}: not a version number" for child in _folders(folder) if child.name not in map(str, there)
+    )
+    # Callers see these reasons, and the server's paths are not for them.
+    shown = {version: reason.replace(f"{folder.parent}{os.sep}", "") for version, reason in problems.items()}
+    return WantedModel(config.name, config, versions, skipped, shown, str(folder))
+
+
+def _configure(folder: Path, defaults: ModelConfig) -> ModelConfig:
+    config = replace(defaults, name=_model_name(folder.resolve().name))
+    file = folder / FILE_NAME
+    return apply(config, read_model_toml(file)) if file.is_file() else config
+
+
+def _wanted(origin: str, config: ModelConfig, versions: Mapping[int, Path]) -> WantedModel:
+    return WantedModel(config.name, config, versions, origin=origin)
+
+
+def _model_name(text: str) -> str:
+    """``text`` as a legal model name: what no name may hold becomes an underscore."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip("._-")[:128] or "model"
+
+
+def _is_code(text: str) -> bool:
+    """Whether ``text`` is ``file.py:Class`` of a file that exists, or ``module:Class``."""
+    where, colon, name = text.rpartition(":")
+    if not (colon and name.isidentifier()):
+        return False
+    return Path(where).is_file() or (not where.endswith(".py") and all(map(str.isidentifier, where.split("."))))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _missing(path: Path) -> str:
+    if path.name.rpartition(":")[0].endswith(".py"):
+        path = path.with_name(path.name.rpartition(":")[0])
+    siblings = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, siblings, n=1)
+    return f"{path} does not exist" + (f"; did you mean {path.with_name(near[0])}?" if near else "")
+
+
+def _source() -> ModelSource:
+    source: ModelSource = lookup("inferd.sources", "file")
+    return source
