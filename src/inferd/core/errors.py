@@ -58,7 +58,13 @@ class InvalidInput(InvalidRequest):
 
 
 class UnsupportedMediaType(InferdError):
-    """The content type, or every type the caller accepts, is one this route does not speak."""
+    """The content type is one this route does not speak."""
+
+    code = Code.INVALID_ARGUMENT
+
+
+class NotAcceptable(InferdError):
+    """None of the content types the caller accepts can carry this answer."""
 
     code = Code.INVALID_ARGUMENT
 

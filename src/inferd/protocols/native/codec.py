@@ -1,0 +1,298 @@
+"""Hot: read a ``/predict`` body into a request and choose how its answer is written. Pure: bytes in, bytes out.
+
+Row form ``{"instances": [...]}``: one item per row, an array or, by input name, an object. A model that is not
+batchable takes exactly one instance, its whole input. Column form ``{"inputs": {...}}``: whole tensors by input name,
+or bare for a model of one input. Both may carry ``outputs`` (names wanted) and ``parameters`` (an object for the
+model). ``application/x-npy`` and ``application/x-npz`` carry whole tensors too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import numpy as np
+import orjson
+
+from inferd.core.config import NanPolicy
+from inferd.core.errors import InferdError, InvalidRequest, NotAcceptable
+from inferd.core.messages import NO_PARAMETERS, InferenceRequest
+from inferd.core.tensors import Signature, TensorSpec, explain_names
+from inferd.protocols.native.media import JSON, NPY, accepted_types, body_type
+from inferd.protocols.native.reply import Form, JsonReply, NpyReply, NpzReply, Reply
+from inferd.protocols.shared.json_exact import MAX_DEPTH, read_exact
+from inferd.protocols.shared.json_fast import compile_fast
+from inferd.protocols.shared.json_tensors import Doubt, Path, explain, kind_of, show, to_array
+from inferd.protocols.shared.npy import fit, read_npy, read_npz
+
+_MEMBERS = ("instances", "inputs", "outputs", "parameters")
+_PLAIN_BODY = (None, b"application/json")
+_PLAIN_ACCEPT = (None, b"*/*", b"application/json")
+
+__all__ = ["NativeCodec", "Reply"]
+
+
+class NativeCodec:
+    """The ``/predict`` codec of one model signature, compiled when the version becomes ready. Safe to share between
+    threads."""
+
+    def __init__(
+        self,
+        signature: Signature,
+        *,
+        batchable: bool,
+        nan: NanPolicy,
+        select_outputs: tuple[str, ...] = (),
+    ) -> None:
+        self._signature = signature
+        self._batchable = batchable
+        self._nan: NanPolicy = nan
+        self._specs = {spec.name: spec for spec in signature.inputs}
+        self._only = signature.inputs[0] if len(signature.inputs) == 1 else None
+        self._wanted = select_outputs
+        self._row_form: Form = "rows" if batchable else "one"
+        self._plain_reply = self._reply((JSON,), self._row_form, select_outputs)
+        self._fast = compile_fast(self._only, "instances") if batchable and self._only else None
+
+    def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, Reply]:
+        """The request in ``body``, without time stamps or id, and the encoder of its answer.
+
+        ``headers`` has lower-case names. Raises ``MalformedRequest``, ``InvalidRequest``, ``UnsupportedMediaType``
+        and ``NotAcceptable``.
+        """
+        if (
+            self._fast is not None
+            and headers.get(b"content-type") in _PLAIN_BODY
+            and headers.get(b"accept") in _PLAIN_ACCEPT
+        ):
+            array = self._fast(body)
+            if array is not None:
+                return InferenceRequest({self._only.name: array}, wanted=self._wanted), self._plain_reply  # type: ignore[union-attr]  # a fast reader has one input
+        return self._decode_any(body, headers)
+
+    def _decode_any(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, Reply]:
+        content = body_type(headers.get(b"content-type"))
+        accepted = accepted_types(headers.get(b"accept"))
+        if content == JSON:
+            request, form = self._decode_json(body)
+        else:
+            inputs = self._decode_npy(body) if content == NPY else self._decode_npz(body)
+            request, form = InferenceRequest(inputs, wanted=self._wanted), self._row_form
+        return request, self._reply(accepted, form, request.wanted)
+
+    def _decode_json(self, body: bytes) -> tuple[InferenceRequest, Form]:
+        """By ``orjson``; whatever does not fit or could be read in two ways goes to the exact reader, which decides."""
+        try:
+            tree = orjson.loads(body)
+            if body.count(b'"') == 2 * _strings(tree, MAX_DEPTH):
+                return self._build(tree, exact=False)
+        except (ValueError, Doubt, InferdError, RecursionError):
+            pass
+        return self._build(read_exact(body, non_finite=self._nan != "error"), exact=True)
+
+    def _build(self, tree: Any, *, exact: bool) -> tuple[InferenceRequest, Form]:
+        if type(tree) is not dict:
+            _refuse(f"the body is {kind_of(tree)} where an object with 'instances' or 'inputs' is expected", "", tree)
+        for member in tree:
+            if member not in _MEMBERS:
+                _refuse(f"unknown member {show(member)}{_did_you_mean(member, _MEMBERS)}", member, tree[member])
+        if ("instances" in tree) == ("inputs" in tree):
+            raise InvalidRequest(
+                "the body must have either 'instances' (rows) or 'inputs' (whole tensors)",
+                got=", ".join(tree) or "an empty object",
+                expected="instances, or inputs",
+            )
+        wanted = self._read_wanted(tree["outputs"]) if "outputs" in tree else self._wanted
+        parameters = _read_parameters(tree["parameters"]) if "parameters" in tree else NO_PARAMETERS
+        form: Form = self._row_form if "instances" in tree else "columns"
+        inputs = (
+            self._read_rows(tree["instances"], exact)
+            if form != "columns"
+            else self._read_columns(tree["inputs"], exact)
+        )
+        return InferenceRequest(inputs, wanted=wanted, parameters=parameters), form
+
+    def _read_rows(self, rows: Any, exact: bool) -> dict[str, np.ndarray]:
+        if type(rows) is not list:
+            _refuse(f"instances is {kind_of(rows)} where an array with one item per row is expected", "instances", rows)
+        if not self._batchable and len(rows) != 1:
+            _refuse(
+                f"instances has {len(rows)} items; this model does not take batches, so it must have exactly one, "
+                "or send the whole tensor as 'inputs'",
+                "instances",
+                rows,
+            )
+        if not rows:
+            required = [spec for spec in self._specs.values() if not spec.optional]
+            return {spec.name: to_array([], spec, self._nan) for spec in required}
+        if type(rows[0]) is dict and not self._is_bytes_value(rows[0]):
+            return self._read_named_rows(rows, exact)
+        if self._only is None:
+            names = ", ".join(map(repr, self._specs))
+            _refuse(
+                f"instances[0] is {kind_of(rows[0])}; the model has inputs {names}: give objects by input name",
+                "instances[0]",
+                rows[0],
+            )
+        tree, prefix = (rows, "instances") if self._batchable else (rows[0], "instances[0]")
+        return {self._only.name: self._tensor(tree, self._only, lambda index: _at(prefix, index), exact)}
+
+    def _is_bytes_value(self, item: dict[str, Any]) -> bool:
+        return self._only is not None and self._only.datatype == "BYTES" and "b64" in item and "b64" not in self._specs
+
+    def _read_named_rows(self, rows: list[Any], exact: bool) -> dict[str, np.ndarray]:
+        names = rows[0].keys() if type(rows[0]) is dict else ()
+        for position, row in enumerate(rows):
+            if type(row) is not dict:
+                _refuse(
+                    f"instances[{position}] is {kind_of(row)}, those before it are objects",
+                    f"instances[{position}]",
+                    row,
+                )
+            if row.keys() != names:
+                self._refuse_names(row, names, position)
+        self._check_names(rows[0], "instances[0]")
+        inputs = {}
+        for name in names:
+            column = [row[name] for row in rows]
+            tree = column if self._batchable else column[0]
+            inputs[name] = self._tensor(tree, self._specs[name], self._named_path(name), exact)
+        return inputs
+
+    def _named_path(self, name: str) -> Path:
+        if self._batchable:
+            return lambda index: _at(f"instances[{index[0] if index else 0}].{name}", index[1:])
+        return lambda index: _at(f"instances[0].{name}", index)
+
+    def _refuse_names(self, row: dict[str, Any], names: Any, position: int) -> NoReturn:
+        self._check_names(row, f"instances[{position}]")
+        differing = ", ".join(repr(name) for name in row.keys() ^ set(names))
+        raise InvalidRequest(
+            f"instances[{position}] and the rows before it disagree on the optional input {differing}; "
+            "give it in all rows or in none",
+            path=f"instances[{position}]",
+            got=list(row),
+            expected=list(names),
+        )
+
+    def _check_names(self, given: dict[str, Any], path: str) -> None:
+        for name in given:
+            if name not in self._specs:
+                raise InvalidRequest(
+                    f"unknown input {show(name)}{_did_you_mean(name, self._specs)}; "
+                    f"the model takes {', '.join(map(repr, self._specs))}",
+                    tensor=name,
+                    path=f"{path}.{name}",
+                    got=name,
+                    expected=list(self._specs),
+                )
+        try:
+            explain_names(self._signature, given)
+        except InvalidRequest as error:
+            error.details["path"] = path
+            raise
+
+    def _read_columns(self, columns: Any, exact: bool) -> dict[str, np.ndarray]:
+        if type(columns) is dict and not self._is_bytes_value(columns):
+            self._check_names(columns, "inputs")
+            return {
+                name: self._tensor(tree, self._specs[name], _prefixed(f"inputs.{name}"), exact)
+                for name, tree in columns.items()
+            }
+        if self._only is None:
+            _refuse(f"inputs is {kind_of(columns)} where an object by input name is expected", "inputs", columns)
+        return {self._only.name: self._tensor(columns, self._only, _prefixed("inputs"), exact)}
+
+    def _tensor(self, tree: Any, spec: TensorSpec, path: Path, exact: bool) -> np.ndarray:
+        try:
+            return to_array(tree, spec, self._nan)
+        except Doubt:
+            if exact:
+                explain(tree, spec, self._nan, path)
+            raise
+
+    def _read_wanted(self, names: Any) -> tuple[str, ...]:
+        known = self._signature.output_names
+        if type(names) is not list or not names or len(set(map(show, names))) != len(names):
+            _refuse("outputs must be an array of different output names", "outputs", names)
+        for position, name in enumerate(names):
+            if name not in known:
+                _refuse(
+                    f"unknown output {show(name)}{_did_you_mean(name, known)}; "
+                    f"the model has {', '.join(map(repr, known))}",
+                    f"outputs[{position}]",
+                    name,
+                )
+        return tuple(names)
+
+    def _decode_npy(self, body: bytes) -> dict[str, np.ndarray]:
+        if self._only is None:
+            _refuse(f"NPY carries one tensor, the model takes {len(self._specs)}; send application/x-npz", "", None)
+        return {self._only.name: fit(read_npy(body), self._only)}
+
+    def _decode_npz(self, body: bytes) -> dict[str, np.ndarray]:
+        arrays = read_npz(body)
+        explain_names(self._signature, arrays)
+        return {name: fit(array, self._specs[name]) for name, array in arrays.items()}
+
+    def _reply(self, accepted: tuple[bytes, ...], form: Form, wanted: tuple[str, ...]) -> Reply:
+        """The first accepted type that can carry the answer."""
+        names = wanted or self._signature.output_names
+        content = next((kind for kind in accepted if kind != NPY or len(names) == 1), None)
+        if content is None:
+            raise NotAcceptable(
+                f"application/x-npy carries one output and this answer has {len(names)} ({', '.join(names)}); "
+                "select one with 'outputs', or accept application/x-npz or application/json"
+            )
+        if content == JSON:
+            return JsonReply(names, form, self._nan)
+        return NpyReply(names[0]) if content == NPY else NpzReply(names)
+
+
+def _strings(tree: Any, levels: int) -> int:
+    """How many strings, names included, ``tree`` was written with if no name was repeated in an object.
+
+    Two quotation marks each: a body with more of them repeats a name or escapes one, and must be read exactly.
+    Raises ``Doubt`` for a tree of more than ``levels`` levels.
+    """
+    kind = type(tree)
+    if kind is str:
+        return 1
+    if kind is not list and kind is not dict:
+        return 0
+    if levels == 0:
+        raise Doubt
+    if kind is dict:
+        return len(tree) + sum(_strings(item, levels - 1) for item in tree.values())
+    if not {list, dict, str}.isdisjoint(map(type, tree)):
+        return sum(_strings(item, levels - 1) for item in tree)
+    return 0
+
+
+def _read_parameters(parameters: Any) -> Mapping[str, Any]:
+    """As ``orjson`` reads them, whichever reader came before, so that values do not depend on the path taken."""
+    if type(parameters) is not dict:
+        _refuse(f"parameters is {kind_of(parameters)} where an object is expected", "parameters", parameters)
+    try:
+        return orjson.loads(json.dumps(parameters, allow_nan=False))  # type: ignore[no-any-return]
+    except (ValueError, TypeError):
+        raise InvalidRequest("parameters hold a number out of range", path="parameters") from None
+
+
+def _at(prefix: str, index: tuple[int, ...]) -> str:
+    return prefix + "".join(f"[{position}]" for position in index)
+
+
+def _prefixed(prefix: str) -> Path:
+    return lambda index: _at(prefix, index)
+
+
+def _did_you_mean(name: object, known: Any) -> str:
+    close = get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _refuse(message: str, path: str, got: Any) -> NoReturn:
+    raise InvalidRequest(message, path=path, got=show(got))

@@ -1,0 +1,160 @@
+"""Hot: encode a model's outputs in the form one ``/predict`` caller asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+import numpy as np
+import orjson
+
+from inferd.core.config import NanPolicy
+from inferd.core.errors import ExecutionFailed
+from inferd.protocols.shared.json_tensors import to_json
+from inferd.protocols.shared.npy import write_npy, write_npz
+
+NAN_HEADER = b"Inferd-Nan: null\r\n"
+Form = Literal["rows", "one", "columns"]
+"""``rows``: one prediction per row; ``one``: the whole answer is the one prediction; ``columns``: whole tensors."""
+
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+_TEXT_KINDS = "OSUT"
+
+
+class Reply(Protocol):
+    """How to encode one request's answer; made once per model, not per request."""
+
+    content_type: bytes
+
+    def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+        """The body, and a block of extra header lines. Raises ``ExecutionFailed`` when an output holds NaN or
+        infinity and the model's policy is ``error``, or when an output is missing or not expressible."""
+        ...
+
+
+class JsonReply:
+    """JSON: ``{"predictions": ...}`` or ``{"outputs": ...}``; one output is bare, several come by name."""
+
+    __slots__ = ("_form", "_head", "_names", "_nan", "_single", "_tail", "content_type")
+
+    def __init__(self, names: tuple[str, ...], form: Form, nan: NanPolicy) -> None:
+        self.content_type = b"application/json"
+        self._names = names
+        self._form = form
+        self._nan = nan
+        self._single = names[0] if len(names) == 1 else None
+        self._head = {"rows": b'{"predictions":', "one": b'{"predictions":[', "columns": b'{"outputs":'}[form]
+        self._tail = b"]}" if form == "one" else b"}"
+
+    def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+        """See ``Reply``."""
+        if self._single is not None:
+            try:
+                body = self._head + orjson.dumps(outputs[self._single], option=_NUMPY) + self._tail
+                if b"null" not in body:
+                    return body, b""
+            except (TypeError, KeyError):
+                pass
+        return self._encode_any(outputs)
+
+    def _encode_any(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+        """Any outputs. The header is owed when a value that is no number was written as null."""
+        arrays = {name: _output(outputs, name) for name in self._names}
+        texts = {name: _write(array, name, self._nan) for name, array in arrays.items()}
+        if self._single is not None:
+            inner = texts[self._single]
+        elif self._form == "rows":
+            inner = _rows(arrays, texts)
+        else:
+            inner = b"{" + b",".join(orjson.dumps(name) + b":" + text for name, text in texts.items()) + b"}"
+        lossy = self._nan == "null" and any(
+            b"null" in texts[name] and array.dtype.kind not in _TEXT_KINDS for name, array in arrays.items()
+        )
+        return self._head + inner + self._tail, NAN_HEADER if lossy else b""
+
+
+class NpyReply:
+    """One output as an NPY file."""
+
+    __slots__ = ("_name", "content_type")
+
+    def __init__(self, name: str) -> None:
+        self.content_type = b"application/x-npy"
+        self._name = name
+
+    def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+        """See ``Reply``."""
+        return write_npy(_output(outputs, self._name)), b""
+
+
+class NpzReply:
+    """Several outputs as an NPZ archive."""
+
+    __slots__ = ("_names", "content_type")
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.content_type = b"application/x-npz"
+        self._names = names
+
+    def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+        """See ``Reply``."""
+        return write_npz({name: _output(outputs, name) for name in self._names}), b""
+
+
+def _output(outputs: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in outputs:
+        raise ExecutionFailed(f"the model returned no output {name!r}")
+    return np.asarray(outputs[name])
+
+
+def _write(array: np.ndarray, name: str, nan: NanPolicy) -> bytes:
+    """One tensor as JSON. ``orjson`` writes null for what is not finite, which shows what it found in 50 ns."""
+    try:
+        if array.dtype.kind in _TEXT_KINDS:
+            return orjson.dumps(to_json(array))
+        array = _plain(array)
+        text = orjson.dumps(array if array.ndim else array[()], option=_NUMPY)
+    except TypeError:
+        raise ExecutionFailed(f"output {name!r} ({array.dtype}) holds values that JSON cannot express") from None
+    if b"null" not in text or nan == "null":
+        return text
+    if nan == "string":
+        return _spell(text, array)
+    raise ExecutionFailed(
+        f"output {name!r} holds NaN or infinity, and the model's NaN policy is 'error'; "
+        'nan = "null" or nan = "string" in its model.toml would let it through'
+    )
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """In C order, native byte order and a type that ``orjson`` writes."""
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(array.shape)
+
+
+def _spell(text: bytes, array: np.ndarray) -> bytes:
+    """``text`` with each null replaced by the name of the value it stands for, in C order."""
+    strange = array[~np.isfinite(array)].tolist()
+    words = [b'"NaN"' if value != value else b'"Infinity"' if value > 0 else b'"-Infinity"' for value in strange]
+    first, *rest = text.split(b"null")
+    return first + b"".join(word + part for word, part in zip(words, rest, strict=True))
+
+
+def _rows(arrays: Mapping[str, np.ndarray], texts: Mapping[str, bytes]) -> bytes:
+    """One object per row, cut out of the columns' text: a tenth of the cost of making a dict per row."""
+    columns = [_cut(arrays[name], texts[name]) for name in arrays]
+    keys = [orjson.dumps(name).replace(b"%", b"%%") + b":%b" for name in arrays]
+    template = b"{" + b",".join(keys) + b"}"
+    return b"[" + b",".join([template % row for row in zip(*columns, strict=True)]) + b"]"
+
+
+def _cut(array: np.ndarray, text: bytes) -> list[bytes]:
+    """The text of each row of a tensor, given the text of all."""
+    if len(array) == 1:
+        return [text[1:-1]]
+    if array.dtype.kind in _TEXT_KINDS or array.size == 0:
+        return [orjson.dumps(row) for row in orjson.loads(text)]
+    opening, closing = b"[" * (array.ndim - 1), b"]" * (array.ndim - 1)
+    parts = text[array.ndim : -array.ndim].split(closing + b"," + opening)
+    return [opening + part + closing for part in parts] if opening else parts

@@ -1,0 +1,44 @@
+"""The one table from error classes to HTTP statuses."""
+
+from __future__ import annotations
+
+from inferd.core import errors
+
+HTTP_STATUS: dict[type[errors.InferdError], int] = {
+    errors.MalformedRequest: 400,
+    errors.InvalidRequest: 422,
+    errors.InvalidInput: 422,
+    errors.UnsupportedMediaType: 415,
+    errors.NotAcceptable: 406,
+    errors.PayloadTooLarge: 413,
+    errors.RequestTimeout: 408,
+    errors.ModelNotFound: 404,
+    errors.VersionNotFound: 404,
+    errors.RouteNotFound: 404,
+    errors.MethodNotAllowed: 405,
+    errors.ModelNotReady: 503,
+    errors.Overloaded: 503,
+    errors.DeadlineExceeded: 504,
+    errors.Cancelled: 499,
+    errors.LoadFailed: 400,
+    errors.ConfigError: 400,
+    errors.MissingExtra: 400,
+    errors.Conflict: 409,
+    errors.Unsupported: 501,
+    errors.Unauthenticated: 401,
+    errors.PermissionDenied: 403,
+    errors.QuotaExceeded: 429,
+    errors.ExecutionFailed: 500,
+}
+
+
+def http_status(error: BaseException) -> int:
+    """The status of ``error`` on the native routes; a class without a row takes its parent's, anything else is 500.
+    499 is for the log only: the caller it would go to has left."""
+    return next((HTTP_STATUS[kind] for kind in type(error).__mro__ if kind in HTTP_STATUS), 500)
+
+
+def http_status_plain(error: BaseException) -> int:
+    """The status for protocols that know no 422 (Open Inference Protocol, TF Serving, TorchServe)."""
+    status = http_status(error)
+    return 400 if status == 422 else status
