@@ -35,10 +35,7 @@ class SklearnModel:
     def __init__(self, estimator: Any, config: ModelConfig, metadata: ModelMetadata, user_code: bool) -> None:
         self._functions = _functions(estimator)
         example, self._feed = _reading(estimator, config)
-        inputs = config.inputs or [
-            TensorSpec(name, datatype_name(a.dtype), (-1, *a.shape[1:])) for name, a in example.items()
-        ]
-        self.signatures = configured_signature(inputs, self._probe(example), config)
+        self.signatures = configured_signature(_specs(example), self._probe(example), config)
         signature = next(iter(self.signatures.values()))
         self._names = signature.output_names
         self.batchable = is_batchable(signature, config)
@@ -51,7 +48,7 @@ class SklearnModel:
             outputs = self.execute(example, tuple(self._functions), {}, "")
         except Exception as error:
             raise LoadFailed(f"the estimator fails on one row of example values: {error}") from error
-        return [TensorSpec(name, datatype_name(a.dtype), (-1, *a.shape[1:])) for name, a in outputs.items()]
+        return _specs(outputs)
 
     def execute(self, inputs: Arrays, outputs: Sequence[str], parameters: Mapping[str, Any], signature: str) -> Arrays:
         """Compute only what is asked. Raises ``InvalidInput`` for rows scikit-learn's own validation refuses, such
@@ -65,6 +62,11 @@ class SklearnModel:
     def close(self) -> None:
         """Let go of the estimator."""
         del self._functions, self._feed
+
+
+def _specs(row: Arrays) -> list[TensorSpec]:
+    """What tensors like these, with any number of rows, are called and look like."""
+    return [TensorSpec(name, datatype_name(array.dtype), (-1, *array.shape[1:])) for name, array in row.items()]
 
 
 class SklearnRuntime:
@@ -101,7 +103,7 @@ class SklearnRuntime:
             provenance={"estimator": type(estimator).__name__, **provenance},
         )
         # Only a skops file without types trusted by hand is sure to hold nothing but library code.
-        library_only = artefact.suffix == ".skops" and not {"trusted", "object"} & config.options.keys()
+        library_only = artefact.suffix.lower() == ".skops" and not {"trusted", "object"} & config.options.keys()
         return SklearnModel(estimator, config, metadata, user_code=not library_only)
 
 
@@ -219,9 +221,9 @@ def _matrix(name: str) -> Callable[[Arrays], np.ndarray]:
     return read
 
 
-def _frame(names: Sequence[str]) -> Callable[[Arrays], Any]:
+def _frame(names: np.ndarray) -> Callable[[Arrays], Any]:
     try:
-        import pandas
+        import pandas  # type: ignore[import-untyped]  # not a dependency, so its stubs are not one either
     except ImportError as error:
         raise LoadFailed("this model takes its columns by name, which needs pandas: pip install pandas") from error
 
@@ -232,15 +234,17 @@ def _frame(names: Sequence[str]) -> Callable[[Arrays], Any]:
     return read
 
 
-def _example_columns(transformer: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
+def _example_columns(transformer: Any, names: np.ndarray) -> dict[str, np.ndarray]:
     """A value for each column of a ColumnTransformer: the first known category, a text, or the number 0."""
     example = {str(name): np.zeros(1) for name in names}
     for _, step, columns in transformer.transformers_:
         first = _first_step(step)
         if hasattr(first, "build_analyzer"):
             example[columns] = np.array([b"text"], dtype=object)
-        for name, categories in zip(columns, getattr(first, "categories_", ()), strict=False):
-            example[name] = _tensor(categories[:1])
+        elif hasattr(first, "categories_"):
+            by_name = not isinstance(columns, slice) and all(isinstance(column, str) for column in columns)
+            for name, known in zip(columns if by_name else names[columns], first.categories_, strict=True):
+                example[name] = _tensor(known[:1])
     return example
 
 
