@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -169,8 +169,7 @@ class Endpoint(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Which model an endpoint asks for; ``version`` None means whatever the model's policy chooses,
     ``name`` None the default model."""
 
@@ -204,8 +203,4 @@ class ProtocolAdapter(Protocol):
 
     def mount(self, app: Any) -> None:
         """Add the cold routes to the FastAPI application."""
-        ...
-
-    def describe(self, servable: Any) -> Mapping[str, Any]:
-        """OpenAPI path items for one ready version; the keys are paths."""
         ...

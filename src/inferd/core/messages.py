@@ -34,8 +34,11 @@ class InferenceRequest:
     """One caller's tensors and the callback that takes their answer.
 
     Owned by whoever holds it; answered exactly once, on the loop's thread: ``on_done(request)`` is called with
-    ``outputs`` set on success or ``error`` set otherwise. ``deadline_ns`` and all stamps are ``time.monotonic_ns``;
-    0 means none yet. ``inputs`` are read-only to everyone.
+    ``outputs`` set on success or ``error`` set otherwise. ``inputs`` are read-only to everyone.
+
+    ``deadline_ns`` and all stamps are ``time.monotonic_ns``; 0 means none yet. In order: ``received_ns`` (front),
+    ``queued_ns`` (scheduler took it), ``started_ns`` (left the queue in a batch), ``executing_ns`` and
+    ``computed_ns`` (the model began and ended).
     """
 
     __slots__ = (
@@ -44,6 +47,7 @@ class InferenceRequest:
         "deadline_ns",
         "done",
         "error",
+        "executing_ns",
         "inputs",
         "key",
         "on_cancel",
@@ -87,6 +91,7 @@ class InferenceRequest:
         self.batch_rows = 0
         self.queued_ns = 0
         self.started_ns = 0
+        self.executing_ns = 0
         self.computed_ns = 0
 
     def complete(self, outputs: Mapping[str, np.ndarray]) -> None:

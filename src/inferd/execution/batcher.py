@@ -1,0 +1,290 @@
+"""The scheduler: a small shell on the loop around the queue. It hands batches to idle instances, keeps the clocks, and
+completes each request once.
+
+Hot: benchmarks/run.py. All requests that arrive in one turn of the loop are considered together, so concurrent
+callers share a batch without anybody waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import monotonic_ns
+from typing import Protocol
+
+from inferd.core.config import BatchingConfig
+from inferd.core.errors import DeadlineExceeded, InferdError, ModelNotReady, Overloaded
+from inferd.core.messages import InferenceRequest
+from inferd.execution.batch import Batch
+from inferd.execution.queue import BatchQueue
+from inferd.execution.split import split_request
+
+logger = logging.getLogger("inferd.execution")
+
+SLOW_BATCHES = 8
+FAR_FUTURE_NS = 1 << 62
+
+
+class BatchInstance(Protocol):
+    """What executes a batch and calls ``batch.on_done`` on the loop: inline or thread."""
+
+    mode: str
+
+    def execute(self, batch: Batch) -> None:
+        """Take ``batch``."""
+
+    def close(self) -> None:
+        """Stop after the batch in hand."""
+
+
+class BatchMetrics(Protocol):
+    """What the batcher tells the metrics of its version."""
+
+    def observe_batch(self, reason: str, requests: int, rows: int, compute_ns: int, padded_rows: int = 0) -> None:
+        """One executed batch."""
+
+    def count_expired(self, stage: str) -> None:
+        """One request whose time ran out."""
+
+    def count_cancelled(self, stage: str) -> None:
+        """One request whose caller left."""
+
+
+class Batcher:
+    """Takes requests, completes each once by its callback on the loop. ``statistics()`` tells where it stands."""
+
+    def __init__(
+        self,
+        instances: Sequence[BatchInstance],
+        config: BatchingConfig,
+        metrics: BatchMetrics,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        batchable: bool,
+        compute_timeout_ms: float = 0.0,
+        inline_max_us: float = math.inf,
+        make_thread: Callable[[], BatchInstance] | None = None,
+    ) -> None:
+        """``make_thread`` makes the instance to go on with when an inline model stays slower than
+        ``inline_max_us``."""
+        one_at_a_time = not batchable or config.enabled is False
+        self._queue = BatchQueue(config, one_at_a_time=one_at_a_time)
+        self._split_rows = 0 if one_at_a_time else config.max_batch_size
+        self._queue_timeout_ns = int(config.queue_timeout_ms * 1e6)
+        self._compute_timeout_s = compute_timeout_ms / 1e3
+        self._metrics = metrics
+        self._loop = loop
+        self._instances = list(instances)
+        self._idle = list(instances)
+        self._running = 0
+        self._overrunning: set[Batch] = set()
+        self._turn_scheduled = False
+        self._wake: asyncio.TimerHandle | None = None
+        self._deadlines: list[tuple[int, int, InferenceRequest]] = []
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._sequence = 0
+        self._compact_at = 1024
+        self._ns_per_row = 0.0
+        self._inline_max_ns = inline_max_us * 1e3
+        self._make_thread = make_thread
+        self._slow_batches = 0
+
+    def submit(self, request: InferenceRequest) -> None:
+        """Take ``request``. Raises ``Overloaded`` with a computed ``retry_after_s`` when there is no room, and
+        ``ModelNotReady`` when every instance is wedged: then it was not taken."""
+        if self.wedged:
+            raise ModelNotReady("every instance is busy beyond its compute timeout", retry_after_s=1)
+        queue = self._queue
+        try:
+            queue.admit(request.rows)
+        except Overloaded as error:
+            error.details["retry_after_s"] = self._retry_after_s()
+            raise
+        if self._split_rows and request.rows > self._split_rows:
+            for part in split_request(request, self._split_rows):
+                self._push(part)
+        else:
+            self._push(request)
+
+    def _push(self, request: InferenceRequest) -> None:
+        now_ns = monotonic_ns()
+        self._queue.push(request, now_ns)
+        request.on_cancel = self._cancelled
+        if request.deadline_ns or self._queue_timeout_ns:
+            self._watch(request, now_ns)
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Once a loop turn: give what is there to the instances that are idle."""
+        self._turn_scheduled = False
+        while self._idle and self._queue.rows:
+            batch = self._queue.take(monotonic_ns())
+            if batch is None:
+                self._wake_later()
+                return
+            self._dispatch(batch)
+            if self._queue.rows and self._idle and self._idle[-1].mode == "inline":
+                # One inline batch a turn: sockets and timers get theirs between two.
+                self._turn_scheduled = True
+                self._loop.call_soon(self._turn)
+                return
+
+    def _dispatch(self, batch: Batch) -> None:
+        instance = self._idle.pop()
+        self._running += 1
+        timer = None
+        if self._compute_timeout_s:
+            timer = self._loop.call_later(self._compute_timeout_s, self._overran, batch)
+        batch.on_done = partial(self._completed, instance, timer)
+        instance.execute(batch)
+
+    def _completed(self, instance: BatchInstance, timer: asyncio.TimerHandle | None, batch: Batch) -> None:
+        """Free the instance, then answer: a thread computes the next batch while this one is encoded."""
+        self._running -= 1
+        if timer is not None:
+            timer.cancel()
+            self._overrunning.discard(batch)
+        compute_ns = batch.computed_ns - batch.executing_ns
+        if instance.mode == "inline":
+            instance = self._replace_if_slow(instance, compute_ns)
+            self._idle.append(instance)
+        else:
+            self._idle.append(instance)
+            if self._queue.rows and not self._turn_scheduled:
+                self._turn()
+        self._ns_per_row += 0.1 * (compute_ns / batch.rows - self._ns_per_row)
+        self._metrics.observe_batch(batch.reason, len(batch.requests), batch.rows, compute_ns, batch.padded_rows)
+        for request, result in zip(batch.requests, batch.results, strict=True):
+            request.executing_ns = batch.executing_ns
+            request.computed_ns = batch.computed_ns
+            if isinstance(result, InferdError):
+                request.fail(result)
+            else:
+                request.complete(result)
+
+    def _replace_if_slow(self, instance: BatchInstance, compute_ns: int) -> BatchInstance:
+        """The instance to go on with: a thread once a number of inline batches in a row were too slow. One alone
+        says little: the machine may have been busy elsewhere."""
+        if compute_ns <= self._inline_max_ns:
+            self._slow_batches = 0
+            return instance
+        self._slow_batches += 1
+        if self._slow_batches < SLOW_BATCHES or self._make_thread is None:
+            return instance
+        logger.warning("an inline model takes %d us a batch: it goes on in a thread", compute_ns // 1000)
+        instance = self._make_thread()
+        self._instances = [instance]
+        return instance
+
+    def _overran(self, batch: Batch) -> None:
+        """The compute timeout fired: answer the callers; the instance is wedged until the model returns."""
+        self._overrunning.add(batch)
+        logger.error("%r runs beyond its compute timeout of %g ms", batch, self._compute_timeout_s * 1e3)
+        for request in batch.requests:
+            if not request.done:
+                self._metrics.count_expired("compute")
+                request.fail(DeadlineExceeded("the model ran beyond its compute_timeout_ms"))
+
+    def _wake_later(self) -> None:
+        """Look again when the oldest request has waited max_wait_ms."""
+        if self._wake is None:
+            delay_s = max(0, self._queue.wake_ns() - monotonic_ns()) / 1e9
+            self._wake = self._loop.call_later(delay_s, self._woken)
+
+    def _woken(self) -> None:
+        self._wake = None
+        self._turn()
+
+    def _cancelled(self, request: InferenceRequest) -> None:
+        """The caller left: a waiting request is forgotten now, a running one's answer is dropped when it comes."""
+        self._metrics.count_cancelled("queue" if self._queue.remove(request) else "running")
+
+    def _watch(self, request: InferenceRequest, now_ns: int) -> None:
+        """Set the request's clock or clocks."""
+        if request.deadline_ns:
+            self._add_deadline(request.deadline_ns, request)
+        if self._queue_timeout_ns:
+            self._add_deadline(now_ns + self._queue_timeout_ns, request)
+        self._arm()
+
+    def _add_deadline(self, when_ns: int, request: InferenceRequest) -> None:
+        # Answered requests leave the heap when their time comes, or here when they are most of it: they hold tensors.
+        if len(self._deadlines) > self._compact_at:
+            self._deadlines = [entry for entry in self._deadlines if not entry[2].done]
+            heapq.heapify(self._deadlines)
+            self._compact_at = max(1024, 2 * len(self._deadlines))
+        self._sequence += 1
+        heapq.heappush(self._deadlines, (when_ns, self._sequence, request))
+
+    def _arm(self) -> None:
+        """One timer for the earliest deadline, moved forward when an earlier one comes."""
+        delay_s = max(0.0, (self._deadlines[0][0] - monotonic_ns()) / 1e9)
+        timer = self._deadline_timer
+        if timer is not None:
+            if timer.when() <= self._loop.time() + delay_s:
+                return
+            timer.cancel()
+        self._deadline_timer = self._loop.call_later(delay_s, self._expire)
+
+    def _expire(self) -> None:
+        self._deadline_timer = None
+        now_ns = monotonic_ns()
+        heap = self._deadlines
+        while heap and (heap[0][2].done or heap[0][0] <= now_ns):
+            when_ns, _, request = heapq.heappop(heap)
+            if not request.done and (not request.started_ns or when_ns == request.deadline_ns):
+                self._expired(request)
+        if heap:
+            self._arm()
+
+    def _expired(self, request: InferenceRequest) -> None:
+        waiting = self._queue.remove(request)
+        self._metrics.count_expired("queue" if waiting else "compute")
+        where = "in the queue" if waiting else "while the model was running"
+        request.fail(DeadlineExceeded(f"the request's time ran out {where}"))
+
+    def _retry_after_s(self) -> int:
+        """Whole seconds until what waits now should be done, at the observed rate."""
+        return max(1, math.ceil(self._queue.rows * self._ns_per_row / len(self._instances) / 1e9))
+
+    @property
+    def queue_rows(self) -> int:
+        """Rows waiting now."""
+        return self._queue.rows
+
+    @property
+    def mode(self) -> str:
+        """Where batches run: "inline" or "thread"."""
+        return self._instances[0].mode
+
+    @property
+    def wedged(self) -> bool:
+        """Whether every instance runs beyond its compute timeout."""
+        return len(self._overrunning) == len(self._instances)
+
+    def statistics(self) -> dict[str, int]:
+        """Where the batcher stands: rows waiting, batches running, instances idle and wedged."""
+        return {
+            "queue_rows": self._queue.rows,
+            "running_batches": self._running,
+            "idle_instances": len(self._idle),
+            "wedged_instances": len(self._overrunning),
+        }
+
+    def close(self) -> None:
+        """Stop the instances after the batch in hand; what still waits is answered with ``ModelNotReady``."""
+        while (batch := self._queue.take(FAR_FUTURE_NS)) is not None:
+            for request in batch.requests:
+                request.fail(ModelNotReady("the model is being unloaded", retry_after_s=1))
+        for instance in self._instances:
+            instance.close()
+
+    def __repr__(self) -> str:
+        figures = " ".join(f"{name}={value}" for name, value in self.statistics().items())
+        return f"<Batcher {self.mode} {figures}>"

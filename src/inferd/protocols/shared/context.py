@@ -1,0 +1,24 @@
+"""What the server hands to every protocol when it is put together."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from inferd.serving.engine import Engine
+from inferd.telemetry.metrics import Metrics
+from inferd.telemetry.tracing import Tracer
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolContext:
+    """The engine and what is configured for all protocols alike. ``tracer`` is None when tracing is off."""
+
+    engine: Engine
+    metrics: Metrics
+    loop: asyncio.AbstractEventLoop
+    decode_pool: Executor
+    decode_offload_bytes: int
+    server_timing: bool = True
+    tracer: Tracer | None = None

@@ -1,0 +1,101 @@
+"""What a person sees at start: progress while loading, a table of models, and a curl that can be pasted as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+import sys
+from collections.abc import Generator
+
+import orjson
+
+from inferd.core.lifecycle import VersionState
+from inferd.protocols.native.example import example_request
+from inferd.repository.repository import ModelRepository, VersionRecord
+from inferd.serving.engine import Engine
+from inferd.serving.servable import Servable
+
+_SETTLED = frozenset({VersionState.READY, VersionState.FAILED})
+PROGRESS_TICK_S = 0.1
+
+
+@contextlib.contextmanager
+def show_progress(repository: ModelRepository, log_format: str) -> Generator[None, None, None]:
+    """A progress bar on standard error while models load; on a terminal only."""
+    if log_format != "text" or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("loading models", total=len(repository.records))
+
+        async def watch() -> None:
+            while True:
+                done = sum(record.state in _SETTLED for record in repository.records)
+                busy = ", ".join(record.model for record in repository.records if record.state not in _SETTLED)
+                progress.update(bar, completed=done, description=f"loading {busy}")
+                await asyncio.sleep(PROGRESS_TICK_S)
+
+        task = asyncio.get_running_loop().create_task(watch())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+
+def announce(repository: ModelRepository, engine: Engine, url: str, log_format: str) -> None:
+    """Print the table and the curl on standard error; JSON logs say the same in their own lines."""
+    if log_format != "text":
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(stderr=True)
+    table = Table("model", "version", "runtime", "device", "state", "runs", "load s")
+    for record in repository.records:
+        table.add_row(*_row(record))
+    console.print(table)
+    for record in repository.records:
+        if record.state is VersionState.FAILED:
+            console.print(f"{record.model} version {record.version} FAILED: {record.reason}", markup=False)
+    command = example_curl(repository, engine, url)
+    console.print(f"\nListening on {url} (documents at {url}/docs)", markup=False, highlight=False)
+    if command:
+        console.print("Try:\n", highlight=False)
+        # Not wrapped: a broken line could not be pasted.
+        console.print(command, soft_wrap=True, markup=False, highlight=False)
+
+
+def example_curl(repository: ModelRepository, engine: Engine, url: str) -> str:
+    """A command that gets a prediction from the default model, or from the first ready one; "" when none is."""
+    servables = [record.servable for record in repository.records if record.servable is not None]
+    if not servables:
+        return ""
+    default = next((each for each in servables if each.name == engine.table.default_model), None)
+    servable = default or servables[0]
+    path = "/predict" if default else f"/models/{servable.name}/predict"
+    return f"curl {url}{path} -H 'Content-Type: application/json' -d {shlex.quote(_body(servable))}"
+
+
+def _body(servable: Servable) -> str:
+    return orjson.dumps(example_request(servable.signature, batchable=servable.batchable)).decode()
+
+
+def _row(record: VersionRecord) -> tuple[str, ...]:
+    servable = record.servable
+    if servable is None:
+        return record.model, str(record.version), record.config.runtime, "", record.state.value, "", ""
+    mode = f"{servable.batcher.mode} ({servable.info['execution']['cost_us']:.0f} µs)"
+    device, runtime = servable.metadata.device, str(servable.info["runtime"])
+    return (
+        record.model,
+        str(record.version),
+        runtime,
+        device,
+        record.state.value,
+        mode,
+        f"{record.load_s:.2f}",
+    )

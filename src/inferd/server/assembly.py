@@ -1,0 +1,126 @@
+"""Wire the objects of one server together, by constructors; nothing else knows all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from inferd.abc import Endpoint, HotRoute, ProtocolAdapter, Target
+from inferd.core.errors import ConfigError
+from inferd.core.plugins import available, lookup
+from inferd.protocols.shared.context import ProtocolContext
+from inferd.repository.desired import WantedModel
+from inferd.repository.repository import ModelRepository
+from inferd.server.app import make_app
+from inferd.server.asgi import Gateway
+from inferd.server.front import Front
+from inferd.server.guard import Guard, allowed_hosts
+from inferd.server.keys import Key
+from inferd.server.settings import Settings
+from inferd.server.state import ServerState
+from inferd.serving.engine import Engine
+from inferd.serving.servable import Servable
+from inferd.serving.table import Table
+from inferd.telemetry.logs import access_line
+from inferd.telemetry.metrics import Metrics
+from inferd.telemetry.tracing import make_tracer
+
+
+@dataclass(slots=True)
+class Assembly:
+    """A server that is wired and not yet listening."""
+
+    settings: Settings
+    front: Front
+    gateway: Gateway
+    repository: ModelRepository
+    engine: Engine
+    state: ServerState
+
+
+def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[Key]) -> Assembly:
+    """Make everything a server consists of. Called on the loop's thread, with the loop running.
+
+    Raises ``ConfigError`` when two protocols claim one path.
+    """
+    engine = Engine()
+    state = ServerState()
+    metrics = Metrics(lambda: repository.records)
+    context = ProtocolContext(
+        engine=engine,
+        metrics=metrics,
+        loop=asyncio.get_running_loop(),
+        decode_pool=ThreadPoolExecutor(2, thread_name_prefix="inferd-decode"),
+        decode_offload_bytes=settings.decode_offload_kb << 10,
+        server_timing=settings.server_timing,
+        tracer=make_tracer() if settings.otel else None,
+    )
+    adapters = [_adapter(name, context) for name in settings.protocols or available("inferd.protocols")]
+    front = Front(
+        guard=Guard(keys, open_access=settings.open or not keys, hosts=allowed_hosts(settings.host)),
+        max_body_bytes=int(settings.max_body_mb * (1 << 20)),
+        max_header_bytes=settings.max_header_kb << 10,
+        header_timeout_s=settings.header_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
+        access_log=access_line if settings.access_log else None,
+    )
+    templates = _templates(adapters)
+
+    def on_ready(servable: Servable) -> None:
+        for adapter in adapters:
+            servable.bound[adapter.name] = adapter.bind(servable)
+
+    def on_change() -> None:
+        front.routes = build_routes(templates, engine.table)
+
+    repository = ModelRepository(
+        wanted,
+        engine,
+        metrics,
+        default_model=settings.default_model,
+        load_parallelism=settings.load_parallelism,
+        on_ready=on_ready,
+        on_change=on_change,
+    )
+    app = make_app(repository, engine, metrics, state, [adapter.mount for adapter in adapters])
+    return Assembly(settings, front, Gateway(app, front), repository, engine, state)
+
+
+def _adapter(name: str, context: ProtocolContext) -> ProtocolAdapter:
+    adapter: ProtocolAdapter = lookup("inferd.protocols", name)(context)
+    return adapter
+
+
+def _templates(adapters: Iterable[ProtocolAdapter]) -> list[HotRoute]:
+    """All hot routes. Raises ``ConfigError`` naming both when two protocols claim one path."""
+    owners: dict[str, str] = {}
+    routes = []
+    for adapter in adapters:
+        for route in adapter.hot_routes():
+            if route.template in owners:
+                raise ConfigError(
+                    f"protocols {owners[route.template]!r} and {adapter.name!r} both claim {route.template}"
+                )
+            owners[route.template] = adapter.name
+            routes.append(route)
+    return routes
+
+
+def build_routes(templates: Iterable[HotRoute], table: Table) -> Mapping[bytes, Endpoint]:
+    """Exact raw paths for every model and version there is, ready or not: the endpoint says why when it is not."""
+    routes: dict[bytes, Endpoint] = {}
+    for route in templates:
+        if "{name}" not in route.template:
+            routes[route.template.encode()] = route.make(Target())
+            continue
+        for name, versions in table.models.items():
+            path = route.template.replace("{name}", name)
+            if "{version}" not in path:
+                routes[path.encode()] = route.make(Target(name))
+                continue
+            for version in versions:
+                routes[path.replace("{version}", str(version)).encode()] = route.make(Target(name, version))
+    return routes

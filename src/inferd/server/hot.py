@@ -1,0 +1,424 @@
+"""The hot front: a uvicorn protocol class that answers hot paths from the parser's callbacks.
+
+No ASGI scope, task or coroutine is made for a hot request; every other request goes uvicorn's own way untouched.
+One request is in flight per connection, later ones wait in order, hot and cold mixed. Reading stays on meanwhile, as
+with reading paused nobody learns that the caller left. Hot: benchmarks/run.py; the promises are in docs/hot-path.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from inferd.abc import Endpoint
+from inferd.core.errors import InferdError, PayloadTooLarge, RequestTimeout
+from inferd.server.front import Front, new_request_id
+
+logger = logging.getLogger("inferd.server")
+
+PIPELINE_LIMIT_BYTES = 65536
+# What a connection waits for; the reaper's timeouts are indexed by these.
+IDLE, HEADERS, BODY, ANSWER = range(4)
+LINGER_S = 0.1
+
+
+class HotExchange:
+    """One hot request on one connection: ``abc.Exchange``, and what uvicorn's class looks at in its own cycles."""
+
+    __slots__ = (
+        "body",
+        "chunks",
+        "disconnected",
+        "endpoint",
+        "headers",
+        "keep_alive",
+        "method",
+        "on_disconnect",
+        "path",
+        "principal",
+        "protocol",
+        "query",
+        "received_bytes",
+        "received_ns",
+        "refusal",
+        "request_id",
+        "response_complete",
+        "status",
+    )
+
+    def __init__(
+        self,
+        protocol: HotProtocol,
+        endpoint: Endpoint,
+        path: bytes,
+        query: bytes,
+        headers: dict[bytes, bytes],
+        keep_alive: bool,
+    ) -> None:
+        self.protocol = protocol
+        self.endpoint = endpoint
+        self.method = b"POST"
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.body = b""
+        self.chunks: list[bytes] | None = None
+        self.received_bytes = 0
+        self.received_ns = monotonic_ns()
+        self.principal = ""
+        self.request_id = ""
+        self.refusal: InferdError | None = None
+        self.on_disconnect: Callable[[], None] | None = None
+        self.disconnected = False
+        self.response_complete = False
+        self.status = 0
+
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+        """Write the answer; nothing is written when the caller has left."""
+        self.status = status
+        self.response_complete = True
+        if not self.disconnected:
+            self.protocol.write_response(self, headers, body)
+
+    @property
+    def message_event(self) -> HotExchange:
+        """uvicorn wakes the cycle of a lost connection; there is nobody to wake here."""
+        return self
+
+    def set(self) -> None:
+        """See ``message_event``."""
+
+    def __repr__(self) -> str:
+        state = "left" if self.disconnected else f"answered {self.status}" if self.status else "open"
+        return f"<HotExchange {self.path.decode('latin-1')} {self.request_id} {state}>"
+
+
+class HotProtocol(HttpToolsProtocol):
+    """One connection. ``front`` is set on a subclass by ``hot_protocol``."""
+
+    front: Front
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # uvicorn's signature, passed on as it is
+        super().__init__(*args, **kwargs)
+        self.active: Any = None
+        self.phase = HEADERS
+        self.progress = 0
+        self.seen_progress = -1
+        self.seen_at_s = 0.0
+        self.url = b""
+        self.headers = []
+        self._header_bytes = 0
+        self._queued_bytes = 0
+        self._continue_pending = False
+        self._broken = ""
+        self._closing = False
+
+    # What the parser tells
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; what cannot be parsed is answered after everything before it."""
+        if self._broken:
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._unsupported_upgrade_warning()
+        except httptools.HttpParserError:
+            if not self._broken:
+                self._break(400, "This is not HTTP/1.1.")
+
+    def on_message_begin(self) -> None:
+        """A request begins: nothing is made yet but what the parser fills."""
+        self.url = b""
+        self.headers = []
+        self._header_bytes = 0
+        self.expect_100_continue = False
+        self.phase = HEADERS
+        self.progress += 1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, within the limit of all of them together."""
+        name = name.lower()
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > self.front.max_header_bytes:
+            # Raised through the parser, which stops: nothing after this is looked at.
+            self._break(431, f"The headers are over {self.front.max_header_bytes} bytes.")
+            raise httptools.HttpParserCallbackError("headers too large")
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Hot or cold is decided here: an exact path in the table and POST is hot."""
+        if self._broken:
+            return
+        parser = self.parser
+        url, query = self.url, b""
+        endpoint = self.front.routes.get(url)
+        if endpoint is None and b"?" in url:
+            url, _, query = url.partition(b"?")
+            endpoint = self.front.routes.get(url)
+        if endpoint is None or parser.get_method() != b"POST" or parser.should_upgrade():
+            self._begin_cold()
+            return
+        headers = dict(self.headers)
+        keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0" and not self._closing
+        exchange = HotExchange(self, endpoint, url, query, headers, keep_alive)
+        exchange.request_id = new_request_id(headers)
+        self.cycle = exchange  # type: ignore[assignment]  # stands where uvicorn keeps its own
+        try:
+            exchange.principal = self.front.guard.check(b"POST", url, headers)
+            length = headers.get(b"content-length")
+            if length is not None and int(length) > self.front.max_body_bytes:
+                self._refuse_body(exchange)
+        except InferdError as error:
+            exchange.refusal = error
+        self.phase = BODY
+        self.progress += 1
+        if exchange.refusal is not None:
+            # The body may never come, or be too large to wait for: answer now, and close.
+            exchange.keep_alive = False
+            self._offer(exchange)
+        elif self.expect_100_continue:
+            self._send_continue()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep one piece of the body; a body of one piece is never copied."""
+        exchange: Any = self.cycle
+        if type(exchange) is not HotExchange:
+            if not self._broken:
+                super().on_body(body)
+            return
+        if exchange.refusal is not None:
+            return
+        exchange.received_bytes += len(body)
+        if exchange.received_bytes > self.front.max_body_bytes:
+            self._refuse_body(exchange)
+            exchange.keep_alive = False
+            self._offer(exchange)
+        elif not exchange.body:
+            exchange.body = body
+        elif exchange.chunks is None:
+            exchange.chunks = [exchange.body, body]
+        else:
+            exchange.chunks.append(body)
+        if self.active is not None and self.active is not exchange:
+            self._queued_bytes += len(body)
+            if self._queued_bytes > PIPELINE_LIMIT_BYTES:
+                self.flow.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The request is whole: handle it now, or after the ones before it."""
+        exchange: Any = self.cycle
+        self.phase = ANSWER
+        self.progress += 1
+        if type(exchange) is not HotExchange:
+            if not self._broken:
+                super().on_message_complete()
+        elif exchange.refusal is None:
+            if exchange.chunks is not None:
+                exchange.body = b"".join(exchange.chunks)
+                exchange.chunks = None
+            self._offer(exchange)
+
+    # One at a time, in order
+
+    def _offer(self, exchange: HotExchange) -> None:
+        if self.active is None:
+            self._start(exchange)
+        else:
+            self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]  # uvicorn's queue, shared
+
+    def _start(self, exchange: HotExchange) -> None:
+        self.active = exchange
+        if exchange.refusal is not None:
+            exchange.endpoint.refuse(exchange, exchange.refusal)
+        else:
+            exchange.endpoint.handle(exchange)
+
+    def write_response(self, exchange: HotExchange, headers: bytes, body: bytes) -> None:
+        """Write status line, headers and body, then turn to the next request."""
+        keep_alive = exchange.keep_alive and not self._closing
+        head = b"".join(
+            (
+                STATUS_LINE[exchange.status],
+                self.front.default_block(self.server_state.default_headers),
+                headers,
+                b"x-request-id: ",
+                exchange.request_id.encode("latin-1"),
+                b"\r\n" if keep_alive else b"\r\nconnection: close\r\n",
+                b"content-length: %d\r\n\r\n" % len(body),
+            )
+        )
+        if len(body) <= PIPELINE_LIMIT_BYTES:
+            self.transport.write(head + body)
+        else:
+            # Two writes rather than one more copy of a large answer.
+            self.transport.write(head)
+            self.transport.write(body)
+        if self.front.access_log is not None:
+            self.front.access_log(exchange, self.client, len(body))
+        self.server_state.total_requests += 1
+        self.active = None
+        if keep_alive:
+            self._next()
+        elif exchange.refusal is not None and self.phase == BODY:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """A cold answer is whole (called by uvicorn's cycle)."""
+        self.server_state.total_requests += 1
+        self.active = None
+        if not self.transport.is_closing():
+            self._next()
+
+    def _next(self) -> None:
+        """Start the request that waits, if any; reading goes on, as its caller may have more to say."""
+        self._queued_bytes = 0
+        self.flow.resume_reading()
+        if self.flow.write_paused:
+            return
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            if type(cycle) is HotExchange:
+                self._start(cycle)
+            else:
+                self.active = cycle
+                self._start_asgi_task(cycle, app)
+        elif self._broken:
+            self._answer_broken()
+        elif self._continue_pending:
+            self._send_continue()
+        elif self._closing and self.phase == ANSWER:
+            self.transport.close()
+        elif self.phase == ANSWER:
+            self.phase = IDLE
+            self.progress += 1
+
+    def resume_writing(self) -> None:
+        """The caller reads again: go on with what waits."""
+        super().resume_writing()
+        if self.active is None and not self.transport.is_closing():
+            self._next()
+
+    # What is not hot
+
+    def _begin_cold(self) -> None:
+        """Give the request to uvicorn as if this class were not there."""
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.scope["headers"] = self.headers = headers
+        self.phase = BODY
+        self.progress += 1
+        super().on_headers_complete()
+        if self.active is None:
+            self.active = self.cycle
+        elif self._queued_bytes <= PIPELINE_LIMIT_BYTES:
+            self.flow.resume_reading()
+
+    def _refuse_body(self, exchange: HotExchange) -> None:
+        limit = self.front.max_body_bytes
+        exchange.refusal = PayloadTooLarge(
+            f"the body is over the limit of {limit} bytes", expected=f"at most {limit} bytes", hint="--max-body-mb"
+        )
+        exchange.body, exchange.chunks = b"", None
+
+    def _send_continue(self) -> None:
+        """Ask for the body, when it is this request's turn on the wire."""
+        self._continue_pending = self.active is not None
+        if not self._continue_pending:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _break(self, status: int, sentence: str) -> None:
+        """Nothing more can be read from this connection; say so once everything before is answered."""
+        self._broken = f"{status} {sentence}"
+        if self.active is None:
+            self._answer_broken()
+
+    def _answer_broken(self) -> None:
+        status, _, sentence = self._broken.partition(" ")
+        body = self.front.plain_problem(int(status), sentence)
+        self.transport.write(
+            STATUS_LINE[int(status)]
+            + self.front.default_block(self.server_state.default_headers)
+            + b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+            + body
+        )
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close after the caller had a moment to read the answer: closing on unread data would reset it away."""
+        self._broken = self._broken or "closing"
+        self.loop.call_later(LINGER_S, self.transport.close)
+
+    # The connection's ends
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The caller left: what it waits for is cancelled, what it had queued is dropped."""
+        active = self.active
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        if type(active) is HotExchange and not active.response_complete:
+            active.disconnected = True
+            if active.on_disconnect is not None:
+                active.on_disconnect()
+        elif active is not None and type(active) is not HotExchange:
+            active.disconnected = True
+            active.message_event.set()
+
+    def shutdown(self) -> None:
+        """The server stops: finish what was sent, then close. An idle connection gets a moment, as its next request
+        may be on the way."""
+        self._closing = True
+        if self.active is None:
+            self.loop.call_later(LINGER_S, self._close_if_idle)
+        elif type(self.active) is not HotExchange:
+            self.active.keep_alive = False
+
+    def _close_if_idle(self) -> None:
+        if self.active is None and self.phase in (IDLE, ANSWER, HEADERS):
+            self.transport.close()
+
+    def reap(self, now_s: float, timeouts_s: tuple[float, float, float, float]) -> None:
+        """Called every second: end a connection that stayed in one phase for longer than its timeout."""
+        if self.progress != self.seen_progress:
+            self.seen_progress, self.seen_at_s = self.progress, now_s
+        elif now_s - self.seen_at_s >= timeouts_s[self.phase] and (self.active is None or self.phase == BODY):
+            self._time_out()
+
+    def _time_out(self) -> None:
+        exchange: Any = self.cycle
+        if self.phase == IDLE or self._broken or (self.phase == HEADERS and not self.url):
+            self.transport.close()
+        elif self.phase == BODY and type(exchange) is HotExchange and exchange.refusal is None:
+            exchange.refusal = RequestTimeout("the body took too long to arrive")
+            exchange.keep_alive = False
+            self._offer(exchange)
+        else:
+            self._break(408, "The request took too long to arrive.")
+
+
+def hot_protocol(front: Front) -> type[HotProtocol]:
+    """The protocol class to give to uvicorn, bound to ``front``."""
+    return type("BoundHotProtocol", (HotProtocol,), {"front": front})
+
+
+async def reap_connections(front: Front, connections: set[Any]) -> None:
+    """Watch the phases of all connections, once a second: two attributes a request instead of three timers."""
+    loop = asyncio.get_running_loop()
+    timeouts_s = (front.keep_alive_s, front.header_timeout_s, front.body_timeout_s, float("inf"))
+    while True:
+        await asyncio.sleep(1.0)
+        now_s = loop.time()
+        for connection in tuple(connections):
+            connection.reap(now_s, timeouts_s)

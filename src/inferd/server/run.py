@@ -1,0 +1,236 @@
+"""Start, serve, drain and stop, in that order; from the command line, a script or a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from inferd.core.errors import ConfigError, InferdError
+from inferd.core.lifecycle import VersionState
+from inferd.repository.desired import WantedModel, discover
+from inferd.server.announce import announce, show_progress
+from inferd.server.assembly import Assembly, assemble
+from inferd.server.guard import public_bind_refusal
+from inferd.server.hot import hot_protocol, reap_connections
+from inferd.server.keys import Key, keys_from_environment, load_keys
+from inferd.server.live import wanted_object
+from inferd.server.settings import API_KEYS_VARIABLE, Settings, load_settings, model_defaults
+from inferd.telemetry.logs import configure_logging
+
+logger = logging.getLogger("inferd.server")
+
+EXIT_STRICT = 1
+EXIT_SECOND_SIGNAL = 143
+
+
+class InferdServer(uvicorn.Server):
+    """uvicorn's server with inferd's way to stop: readiness first, then the listener, then the connections."""
+
+    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains, the second ends the process at once."""
+        if self.should_exit:
+            os._exit(EXIT_SECOND_SIGNAL)
+        self._on_signal()
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Take the signals while serving. uvicorn raises them again afterwards, which would spoil exit code 0."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for sig, handler in previous.items():
+                signal.signal(sig, handler)
+
+
+def run(settings: Settings, origins: Mapping[str, str] | None = None) -> int:
+    """Serve until a signal comes; returns the exit code. Raises ``ConfigError`` for what must be mended first."""
+    configure_logging(settings.log_format, settings.log_level)
+    wanted = discover(
+        settings.paths,
+        version_policy=settings.version_policy,
+        defaults=model_defaults(settings),
+        allow_pickle=settings.allow_pickle,
+    )
+    return _run(settings, wanted)
+
+
+def _run(settings: Settings, wanted: Sequence[WantedModel]) -> int:
+    with _event_loop() as runner:
+        return runner.run(_serve(settings, wanted, lambda url, server: None))
+
+
+def _event_loop() -> asyncio.Runner:
+    try:
+        import uvloop
+    except ImportError:  # not made for Windows
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+def _keys(settings: Settings) -> tuple[Key, ...]:
+    keys = load_keys(Path(settings.api_keys_file)) if settings.api_keys_file else ()
+    return (*keys, *keys_from_environment(os.environ.get(API_KEYS_VARIABLE, "")))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with --port"
+        ) from error
+
+
+async def _serve(
+    settings: Settings, wanted: Sequence[WantedModel], on_started: Callable[[str, InferdServer], None]
+) -> int:
+    """Listen, load, serve, drain. ``on_started(url, server)`` is called once the server listens."""
+    if settings.default_model and settings.default_model not in {model.name for model in wanted}:
+        names = ", ".join(model.name for model in wanted)
+        raise ConfigError(f"--default-model {settings.default_model!r} is not served; there are: {names}")
+    keys = _keys(settings)
+    refusal = public_bind_refusal(settings.host, keys, settings.open)
+    if refusal:
+        raise ConfigError(refusal)
+    listener = _listen(settings)
+    assembly = assemble(settings, wanted, keys)
+    config = uvicorn.Config(
+        assembly.gateway,
+        http=hot_protocol(assembly.front) if settings.front == "hot" else "httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        headers=[("server", "inferd")],
+        timeout_keep_alive=int(settings.keep_alive_s),
+        timeout_graceful_shutdown=int(settings.drain_timeout_s) or 1,
+    )
+    server = InferdServer(config, lambda: setattr(assembly.state, "draining", True))
+    url = f"http://{settings.host}:{listener.getsockname()[1]}"
+    tasks = [asyncio.create_task(_load(assembly, server, url))]
+    if settings.front == "hot":
+        tasks.append(asyncio.create_task(reap_connections(assembly.front, server.server_state.connections)))
+    on_started(url, server)
+    await server.serve(sockets=[listener])
+    for task in tasks:
+        task.cancel()
+    await assembly.repository.drain(settings.drain_timeout_s)
+    for connection in tuple(server.server_state.connections):
+        connection.transport.abort()
+    return EXIT_STRICT if settings.strict and _failed(assembly) else 0
+
+
+async def _load(assembly: Assembly, server: InferdServer, url: str) -> None:
+    with show_progress(assembly.repository, assembly.settings.log_format):
+        await assembly.repository.load_all()
+    # What is loaded stays: the collector need not walk it again and again while requests are served.
+    gc.collect()
+    gc.freeze()
+    announce(assembly.repository, assembly.engine, url, assembly.settings.log_format)
+    if assembly.settings.strict and _failed(assembly):
+        logger.error("a model could not be loaded and --strict is set: stopping")
+        server.should_exit = True
+
+
+def _failed(assembly: Assembly) -> bool:
+    return any(record.state is VersionState.FAILED for record in assembly.repository.records)
+
+
+class ServerHandle:
+    """A server that runs in a thread of its own, as ``inferd.serve`` gives it where a loop is already running.
+
+    Also a context manager that stops the server at its end.
+    """
+
+    def __init__(self, settings: Settings, wanted: Sequence[WantedModel]) -> None:
+        self.url = ""
+        self._server: InferdServer | None = None
+        self._started = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(
+            target=self._run, args=(settings, wanted), name="inferd-server", daemon=True
+        )
+        self._thread.start()
+        self._started.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self, settings: Settings, wanted: Sequence[WantedModel]) -> None:
+        try:
+            with _event_loop() as runner:
+                runner.run(_serve(settings, wanted, self._listening))
+        except InferdError as error:
+            self._error = error
+        finally:
+            self._started.set()
+
+    def _listening(self, url: str, server: InferdServer) -> None:
+        self.url = url
+        self._server = server
+        self._started.set()
+
+    def stop(self) -> None:
+        """Drain and stop; returns when the server has ended."""
+        if self._server is not None:
+            self._server.should_exit = True
+        self._thread.join()
+
+    def __enter__(self) -> ServerHandle:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<inferd at {self.url} {'running' if self._thread.is_alive() else 'stopped'}>"
+
+
+def serve(model: Any, *, name: str = "", **settings: Any) -> ServerHandle | None:
+    """Serve a live object, or the path of an artefact, model folder or repository.
+
+    In a script this blocks until a signal comes; under a running event loop (a notebook) it returns a handle with
+    ``url`` and ``stop()``. ``settings`` are those of the command line, such as ``port=9000``. Raises ``ConfigError``.
+    """
+    chosen, _ = load_settings(file=None, env=os.environ, flags=settings)
+    configure_logging(chosen.log_format, chosen.log_level)
+    if isinstance(model, str | os.PathLike):
+        paths = (os.fspath(model),)
+        chosen = replace(chosen, paths=paths)
+        wanted = discover(
+            paths,
+            version_policy=chosen.version_policy,
+            defaults=model_defaults(chosen),
+            allow_pickle=chosen.allow_pickle,
+        )
+    else:
+        wanted = [wanted_object(model, name, model_defaults(chosen))]
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        _run(chosen, wanted)
+        return None
+    return ServerHandle(chosen, wanted)

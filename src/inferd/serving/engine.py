@@ -1,0 +1,110 @@
+"""The data plane's only door: route a target to a pinned version, submit a request to it.
+
+Hot: benchmarks/run.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+
+from inferd.abc import Exchange, Target
+from inferd.core.errors import InvalidRequest
+from inferd.core.messages import InferenceRequest, InferenceResponse
+from inferd.serving.servable import Servable, Ticket
+from inferd.serving.table import Table
+
+
+class Engine:
+    """Routes and submits, on the loop's thread, without locks: ``table`` is replaced whole by the repository."""
+
+    def __init__(self) -> None:
+        self.table = Table()
+
+    def route(self, target: Target, exchange: Exchange | None = None) -> Ticket:
+        """Pin the version that answers ``target``; the ticket must be released exactly once.
+
+        Raises ``ModelNotFound``, ``VersionNotFound`` or ``ModelNotReady``.
+        """
+        ticket = self.table.tickets.get(target)
+        if ticket is None:
+            raise self.table.explain(target)
+        ticket.servable.inflight += 1
+        return ticket
+
+    def submit(self, ticket: Ticket, request: InferenceRequest) -> None:
+        """Check ``request`` against the signature and hand it to the scheduler, which answers by its callback.
+
+        Raises ``InvalidRequest``, ``Overloaded`` or ``ModelNotReady``; then the request was not taken.
+        """
+        servable = ticket.servable
+        if request.wanted or request.parameters or request.signature:
+            _check_extras(servable, request)
+        else:
+            request.rows, request.key = servable.check(request.inputs)
+            request.wanted = servable.default_outputs
+        if not request.rows:
+            request.complete(empty_outputs(servable, request))
+            return
+        servable.batcher.submit(request)
+
+    async def infer(
+        self, target: Target, inputs: Mapping[str, np.ndarray], parameters: Mapping[str, Any] | None = None
+    ) -> InferenceResponse:
+        """``route`` and ``submit`` for code that is asynchronous anyway. Raises what they raise, and the answer's
+        error."""
+        ticket = self.route(target)
+        try:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            request = InferenceRequest(inputs, parameters=parameters or {})
+            request.on_done = lambda _: future.done() or future.set_result(None)
+            self.submit(ticket, request)
+            try:
+                await future
+            except asyncio.CancelledError:
+                request.cancel()
+                raise
+            if request.error is not None:
+                raise request.error
+            return InferenceResponse(ticket.servable.name, ticket.servable.version, request.outputs or {})
+        finally:
+            ticket.release()
+
+
+def _check_extras(servable: Servable, request: InferenceRequest) -> None:
+    """The check of a request that names outputs, parameters or a signature: they are part of its batch key."""
+    check = servable.checks.get(request.signature) if request.signature else servable.check
+    if check is None:
+        known = ", ".join(servable.checks)
+        raise InvalidRequest(f"no signature named {request.signature!r}; there are: {known}", got=request.signature)
+    request.rows, shapes = check(request.inputs)
+    outputs = (
+        servable.signatures[request.signature].output_names if request.signature else servable.signature.output_names
+    )
+    for name in request.wanted:
+        if name not in outputs:
+            raise InvalidRequest(f"no output named {name!r}; there are: {', '.join(outputs)}", got=name)
+    request.wanted = request.wanted or servable.default_outputs
+    request.key = (shapes, request.signature, request.wanted, _canonical(request.parameters))
+
+
+def _canonical(parameters: Mapping[str, Any]) -> Hashable:
+    """Parameters as bytes that are equal for equal parameters."""
+    try:
+        return orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise InvalidRequest(f"the parameters cannot be used: {error}") from error
+
+
+def empty_outputs(servable: Servable, request: InferenceRequest) -> dict[str, np.ndarray]:
+    """Outputs of a request with no rows: nothing is executed for it."""
+    signature = servable.signatures[request.signature] if request.signature else servable.signature
+    return {
+        spec.name: np.empty((0, *(0 if size == -1 else size for size in spec.shape[1:])), spec.dtype)
+        for spec in signature.outputs
+        if not request.wanted or spec.name in request.wanted
+    }

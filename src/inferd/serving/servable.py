@@ -1,0 +1,109 @@
+"""A ready version: its model behind a scheduler, its checks, and the count of requests that hold it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from inferd.abc import ModelMetadata
+from inferd.core.config import ModelConfig
+from inferd.core.lifecycle import VersionState
+from inferd.core.tensors import Check, Signature, compile_check
+from inferd.execution.batcher import Batcher
+from inferd.telemetry.metrics import VersionMetrics
+
+
+class Servable:
+    """One loaded version. Routing pins it, the answer releases it, unloading waits until nobody holds it.
+
+    ``bound`` keeps what each protocol prepared for this version. Used on the loop's thread only.
+    """
+
+    __slots__ = (
+        "_released",
+        "batchable",
+        "batcher",
+        "bound",
+        "check",
+        "checks",
+        "config",
+        "default_outputs",
+        "inflight",
+        "info",
+        "metadata",
+        "metrics",
+        "name",
+        "output_names",
+        "signature",
+        "signatures",
+        "state",
+        "ticket",
+        "version",
+    )
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        version: int,
+        *,
+        signatures: Mapping[str, Signature],
+        metadata: ModelMetadata,
+        batchable: bool,
+        batcher: Batcher,
+        metrics: VersionMetrics,
+        info: Mapping[str, Any],
+    ) -> None:
+        self.config = config
+        self.name = config.name
+        self.version = version
+        self.signatures = signatures
+        self.signature = next(iter(signatures.values()))
+        self.checks: dict[str, Check] = {
+            name: compile_check(signature, batchable=batchable) for name, signature in signatures.items()
+        }
+        self.check = next(iter(self.checks.values()))
+        self.output_names = frozenset(self.signature.output_names)
+        self.default_outputs = config.select_outputs
+        self.metadata = metadata
+        self.batchable = batchable
+        self.batcher = batcher
+        self.metrics = metrics
+        self.info = info
+        self.state = VersionState.READY
+        self.bound: dict[str, Any] = {}
+        self.inflight = 0
+        self.ticket = Ticket(self)
+        self._released: asyncio.Event | None = None
+
+    async def drained(self) -> None:
+        """Return when no request holds this version any more."""
+        while self.inflight:
+            self._released = asyncio.Event()
+            await self._released.wait()
+
+    def release(self) -> None:
+        """One request less holds this version."""
+        self.inflight -= 1
+        if self._released is not None and not self.inflight:
+            self._released.set()
+
+    def statistics(self) -> dict[str, int]:
+        """Requests in flight and where the scheduler stands."""
+        return {"inflight": self.inflight, **self.batcher.statistics()}
+
+    def __repr__(self) -> str:
+        return f"<Servable {self.name}@{self.version} {self.state.value} inflight={self.inflight} {self.batcher!r}>"
+
+
+class Ticket:
+    """What routing decided for one request; it pins the servable until ``release``, called exactly once."""
+
+    __slots__ = ("servable",)
+
+    def __init__(self, servable: Servable) -> None:
+        self.servable = servable
+
+    def release(self) -> None:
+        """Let go of the servable."""
+        self.servable.release()

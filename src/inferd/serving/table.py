@@ -1,0 +1,77 @@
+"""What can be asked now: an immutable snapshot, replaced whole; readers need no lock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from inferd.abc import Target
+from inferd.core.errors import InferdError, ModelNotFound, ModelNotReady, VersionNotFound
+from inferd.core.lifecycle import VersionState
+from inferd.serving.servable import Servable, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """Where one version of a model stands, for the index and for errors; ``servable`` only while READY."""
+
+    model: str
+    version: int
+    state: VersionState
+    reason: str = ""
+    servable: Servable | None = None
+
+
+class Table:
+    """Maps a target to the ticket of a ready version. A model's default is its highest ready version."""
+
+    def __init__(self, statuses: Sequence[VersionStatus] = (), default_model: str = "") -> None:
+        self.statuses = tuple(statuses)
+        self.models: Mapping[str, Mapping[int, VersionStatus]] = _by_model(statuses)
+        self.default_model = default_model or (next(iter(self.models)) if len(self.models) == 1 else "")
+        self.tickets: dict[Target, Ticket] = {}
+        for name, versions in self.models.items():
+            for version, status in sorted(versions.items()):
+                if status.servable is not None:
+                    ticket = status.servable.ticket
+                    self.tickets[Target(name, version)] = ticket
+                    self.tickets[Target(name, None)] = ticket
+        default = self.tickets.get(Target(self.default_model, None))
+        if default is not None:
+            self.tickets[Target(None, None)] = default
+
+    def explain(self, target: Target) -> InferdError:
+        """Why ``target`` has no ticket."""
+        name = target.name or self.default_model
+        known = ", ".join(sorted(self.models)) or "none"
+        if not name:
+            if not self.models:
+                return ModelNotReady("no model is being served", retry_after_s=1)
+            return ModelNotFound(
+                f"several models are served and none is the default; ask /models/{{name}}/predict for one of: {known}",
+                models=sorted(self.models),
+            )
+        versions = self.models.get(name)
+        if versions is None:
+            return ModelNotFound(f"no model named {name!r}; served: {known}", models=sorted(self.models))
+        if target.version is not None and target.version not in versions:
+            served = ", ".join(map(str, sorted(versions)))
+            return VersionNotFound(f"model {name!r} has no version {target.version}; there are: {served}")
+        status = versions[target.version if target.version is not None else max(versions)]
+        reason = f": {status.reason}" if status.reason else ""
+        return ModelNotReady(
+            f"model {name!r} version {status.version} is {status.state.value}{reason}", retry_after_s=1
+        )
+
+    def default_status(self, name: str) -> VersionStatus:
+        """The version of ``name`` that a request without a version gets or would get. Raises ``KeyError``."""
+        versions = self.models[name]
+        ready = self.tickets.get(Target(name, None))
+        return versions[ready.servable.version if ready else max(versions)]
+
+
+def _by_model(statuses: Sequence[VersionStatus]) -> dict[str, dict[int, VersionStatus]]:
+    models: dict[str, dict[int, VersionStatus]] = {}
+    for status in statuses:
+        models.setdefault(status.model, {})[status.version] = status
+    return models
