@@ -283,7 +283,7 @@ def test_a_relative_import_works_while_predicting(tmp_path):
         ("x = 1\ndef predict(:\n", "model.py, line 2: SyntaxError"),
         ("class Model:\n    def __init__(self, path): ...\n    def predict(self): ...\n", "model.py: TypeError"),
         (
-            "class Model:\n    def load(self):\n        open('/srv/secret/w')\n    def predict(self, x: int) -> int: ...",
+            "class Model:\n    def load(self):\n        open('/srv/secret/w')\n    def predict(self) -> int: ...",
             "model.py, line 3: FileNotFoundError: [Errno 2] No such file or directory: 'w'",
         ),
         ("raise SystemExit(3)", "model.py, line 1: SystemExit: 3"),
