@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from inferd.cli.serve import read_settings
-from inferd.server.settings import SCHEMA
+from inferd.server.settings import FILE_VARIABLE, SCHEMA
 
 
 @click.command(
@@ -15,7 +15,7 @@ Examples:
   INFERD_PORT=9000 inferd config --config production.toml
 """
 )
-@click.option("--config", "config_file", metavar="FILE", envvar="INFERD_CONFIG", help="Settings file.")
+@click.option("--config", "config_file", metavar="FILE", envvar=FILE_VARIABLE, help="Settings file.")
 def command(config_file: str | None) -> None:
     """Print each setting and its origin: default, file and line, or environment variable."""
     settings, origins = read_settings(config_file, {"paths": None})

@@ -54,8 +54,9 @@ def group() -> None:
 
 
 def main() -> int:
-    """Run the command line. What inferd raises on purpose is one line on stderr and exit code 2."""
-    from inferd.core.errors import InferdError
+    """Run the command line. What inferd raises on purpose is one line on stderr; the exit code is 2 when the command
+    or the configuration is wrong and 1 when a model or its input is."""
+    from inferd.core.errors import ConfigError, InferdError
 
     try:
         return int(group.main(standalone_mode=False) or 0)
@@ -67,4 +68,4 @@ def main() -> int:
         return 130
     except InferdError as error:
         click.echo(f"inferd: {error.message}", err=True)
-        return 2
+        return 2 if isinstance(error, ConfigError) else 1

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from inferd.core.schema import inner
-from inferd.server.settings import HINTS, SCHEMA, Settings, flag_name, load_settings, variable_name
+from inferd.server.settings import FILE_VARIABLE, HINTS, SCHEMA, Settings, flag_name, load_settings, variable_name
 
 DEFAULT_FILE = "inferd.toml"
 _METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER"}
@@ -23,7 +23,7 @@ def settings_options(command: click.Command) -> click.Command:
         click.Option(
             ["--config", "config_file"],
             metavar="FILE",
-            envvar="INFERD_CONFIG",
+            envvar=FILE_VARIABLE,
             help=f"Settings file. [default: {DEFAULT_FILE} where it exists]",
         )
     )

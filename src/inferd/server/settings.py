@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from inferd.core.config import ModelConfig
 
 API_KEYS_VARIABLE = "INFERD_API_KEYS"
+FILE_VARIABLE = "INFERD_CONFIG"
 
 
 def _option(default: Any, text: str, *, least: float | None = None, most: float = math.inf, pattern: str = "") -> Any:
@@ -152,6 +154,11 @@ def _take_environment(env: Mapping[str, str], values: dict[str, Any], origins: d
             name = known[variable]
             values[name] = _checked(name, value, variable, text=True)
             origins[name] = f"environment {variable}"
+        # Only what looks like a typing mistake: an orchestrator adds INFERD_SERVICE_HOST and the like by itself.
+        elif variable not in (API_KEYS_VARIABLE, FILE_VARIABLE) and (
+            near := get_close_matches(variable, known, n=1, cutoff=0.85)
+        ):
+            raise ConfigError(f"unknown variable {variable}; did you mean {near[0]}?")
 
 
 def _checked(name: str, value: Any, where: str, *, text: bool) -> Any:
