@@ -68,9 +68,10 @@ class Batcher:
         compute_timeout_ms: float = 0.0,
         inline_max_us: float = math.inf,
         make_thread: Callable[[], BatchInstance] | None = None,
+        clock_ns: Callable[[], int] = monotonic_ns,
     ) -> None:
         """``make_thread`` makes the instance to go on with when an inline model stays slower than
-        ``inline_max_us``."""
+        ``inline_max_us``. ``clock_ns`` counts with the loop's clock, but finer: uvloop's own has milliseconds."""
         one_at_a_time = not batchable or config.enabled is False
         self._queue = BatchQueue(config, one_at_a_time=one_at_a_time)
         self._split_rows = 0 if one_at_a_time else config.max_batch_size
@@ -92,6 +93,7 @@ class Batcher:
         self._inline_max_ns = inline_max_us * 1e3
         self._make_thread = make_thread
         self._slow_batches = 0
+        self._clock_ns = clock_ns
 
     def submit(self, request: InferenceRequest) -> None:
         """Take ``request``. Raises ``Overloaded`` with a computed ``retry_after_s`` when there is no room, and
@@ -111,7 +113,7 @@ class Batcher:
             self._push(request)
 
     def _push(self, request: InferenceRequest) -> None:
-        now_ns = monotonic_ns()
+        now_ns = self._clock_ns()
         self._queue.push(request, now_ns)
         request.on_cancel = self._cancelled
         if request.deadline_ns or self._queue_timeout_ns:
@@ -124,7 +126,7 @@ class Batcher:
         """Once a loop turn: give what is there to the instances that are idle."""
         self._turn_scheduled = False
         while self._idle and self._queue.rows:
-            batch = self._queue.take(monotonic_ns())
+            batch = self._queue.take(self._clock_ns())
             if batch is None:
                 self._wake_later()
                 return
@@ -194,7 +196,7 @@ class Batcher:
     def _wake_later(self) -> None:
         """Look again when the oldest request has waited max_wait_ms."""
         if self._wake is None:
-            delay_s = max(0, self._queue.wake_ns() - monotonic_ns()) / 1e9
+            delay_s = max(0, self._queue.wake_ns() - self._clock_ns()) / 1e9
             self._wake = self._loop.call_later(delay_s, self._woken)
 
     def _woken(self) -> None:
@@ -224,7 +226,7 @@ class Batcher:
 
     def _arm(self) -> None:
         """One timer for the earliest deadline, moved forward when an earlier one comes."""
-        delay_s = max(0.0, (self._deadlines[0][0] - monotonic_ns()) / 1e9)
+        delay_s = max(0.0, (self._deadlines[0][0] - self._clock_ns()) / 1e9)
         timer = self._deadline_timer
         if timer is not None:
             if timer.when() <= self._loop.time() + delay_s:
@@ -234,7 +236,7 @@ class Batcher:
 
     def _expire(self) -> None:
         self._deadline_timer = None
-        now_ns = monotonic_ns()
+        now_ns = self._clock_ns()
         heap = self._deadlines
         while heap and (heap[0][2].done or heap[0][0] <= now_ns):
             when_ns, _, request = heapq.heappop(heap)

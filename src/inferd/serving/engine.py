@@ -42,7 +42,8 @@ class Engine:
         Raises ``InvalidRequest``, ``Overloaded`` or ``ModelNotReady``; then the request was not taken.
         """
         servable = ticket.servable
-        if request.wanted or request.parameters or request.signature:
+        wanted = request.wanted
+        if (wanted and wanted is not servable.default_outputs) or request.parameters or request.signature:
             _check_extras(servable, request)
         else:
             request.rows, request.key = servable.check(request.inputs)
