@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
+from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
 import orjson
 
 from inferd.core.config import NanPolicy
-from inferd.core.errors import InferdError, InvalidRequest, NotAcceptable
+from inferd.core.errors import InferdError, InvalidRequest, MalformedRequest, NotAcceptable
 from inferd.core.messages import NO_PARAMETERS, InferenceRequest
 from inferd.core.tensors import Signature, TensorSpec, explain_names
+from inferd.protocols.native.example import example_request
 from inferd.protocols.native.media import JSON, NPY, accepted_types, body_type
 from inferd.protocols.native.reply import Form, JsonReply, NpyReply, NpzReply, Reply
 from inferd.protocols.shared.json_exact import MAX_DEPTH, read_exact
@@ -30,6 +32,8 @@ from inferd.protocols.shared.npy import fit, read_npy, read_npz
 _MEMBERS = ("instances", "inputs", "outputs", "parameters")
 _PLAIN_BODY = (None, b"application/json")
 _PLAIN_ACCEPT = (None, b"*/*", b"application/json")
+
+_MAX_EXAMPLE_VALUES = 64
 
 __all__ = ["NativeCodec", "Reply"]
 
@@ -54,7 +58,10 @@ class NativeCodec:
         self._wanted = select_outputs
         self._row_form: Form = "rows" if batchable else "one"
         self._plain_reply = self._reply((JSON,), self._row_form, select_outputs)
-        self._fast = compile_fast(self._only, "instances") if batchable and self._only else None
+        fast = compile_fast(self._only, "instances") if batchable and self._only else None
+        self._fast = fast or _never
+        self._fast_name = signature.inputs[0].name if fast else ""
+        self._example = _small_example(signature, batchable)
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, Reply]:
         """The request in ``body``, without time stamps or id, and the encoder of its answer.
@@ -62,17 +69,21 @@ class NativeCodec:
         ``headers`` has lower-case names. Raises ``MalformedRequest``, ``InvalidRequest``, ``UnsupportedMediaType``
         and ``NotAcceptable``.
         """
-        if (
-            self._fast is not None
-            and headers.get(b"content-type") in _PLAIN_BODY
-            and headers.get(b"accept") in _PLAIN_ACCEPT
-        ):
+        if headers.get(b"content-type") in _PLAIN_BODY and headers.get(b"accept") in _PLAIN_ACCEPT:
             array = self._fast(body)
             if array is not None:
-                return InferenceRequest({self._only.name: array}, wanted=self._wanted), self._plain_reply  # type: ignore[union-attr]  # a fast reader has one input
+                return InferenceRequest({self._fast_name: array}, wanted=self._wanted), self._plain_reply
         return self._decode_any(body, headers)
 
     def _decode_any(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, Reply]:
+        try:
+            return self._decode_body(body, headers)
+        except (MalformedRequest, InvalidRequest) as error:
+            if self._example is not None:
+                error.details.setdefault("example", self._example)
+            raise
+
+    def _decode_body(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, Reply]:
         content = body_type(headers.get(b"content-type"))
         accepted = accepted_types(headers.get(b"accept"))
         if content == JSON:
@@ -249,6 +260,17 @@ class NativeCodec:
         if content == JSON:
             return JsonReply(names, form, self._nan)
         return NpyReply(names[0]) if content == NPY else NpzReply(names)
+
+
+def _never(body: bytes) -> np.ndarray | None:
+    """The fast reader of a model that has none."""
+
+
+def _small_example(signature: Signature, batchable: bool) -> dict[str, Any] | None:
+    """The body to show beside an error, unless nobody could read it."""
+    if sum(abs(prod(spec.shape)) for spec in signature.inputs) > _MAX_EXAMPLE_VALUES:
+        return None
+    return example_request(signature, batchable=batchable)
 
 
 def _strings(tree: Any, levels: int) -> int:

@@ -32,8 +32,9 @@ def problem(
         members["detail"] = error.message
         members["code"] = error.code.value
         members.update((name, error.details[name]) for name in _SHOWN if name in error.details)
-        if status in (400, 422):
-            members["example"] = error.details.get("example", example)
+        shown = error.details.get("example", example)
+        if shown is not None and status in (400, 422):
+            members["example"] = shown
     else:
         members["detail"] = "the server failed; the log has the details under this request id"
         members["code"] = Code.INTERNAL.value

@@ -36,7 +36,7 @@ _STRUCT = {
     "UINT32": "I",
     "UINT64": "Q",
 }
-_OPENING_BRACE = ord("{")
+_OPENING_BRACE, _LETTER_U, _LETTER_L = b"{ul"  # an int is sought in bytes five times faster than a letter
 _SMALL_BYTES = 1024
 _KEEP_BYTES = 1 << 20
 _FP32_SQUARE = 1.15e77
@@ -54,7 +54,10 @@ _PARSERS = _Parsers()
 
 
 def compile_fast(spec: TensorSpec, key: str) -> FastRead | None:
-    """The fast reader of a tensor whose first dimension is free and whose others are fixed, else None."""
+    """The fast reader of a tensor whose first dimension is free and whose others are fixed, else None.
+
+    ``key`` is the one member of the body; it must hold neither of the letters u and l.
+    """
     tail = spec.shape[1:]
     if spec.datatype not in _STRUCT or spec.shape[:1] != (-1,) or min(tail, default=1) < 1:
         return None
@@ -63,25 +66,25 @@ def compile_fast(spec: TensorSpec, key: str) -> FastRead | None:
 
 
 def _compile_small(spec: TensorSpec, key: str, large: FastRead) -> FastRead:
-    """For one short row ``struct`` beats numpy by a microsecond, and checks length, types and range by itself, but
-    for booleans: their letters do not occur in a body without them."""
-    shape = (1, spec.shape[1])
+    """For a few short rows ``struct`` beats numpy by a microsecond. It checks length, type and range by itself, but
+    takes booleans for numbers: u and l are letters of true and false, and of no key that is read here."""
+    width = spec.shape[1]
     dtype = spec.dtype
-    pack = Struct(f"={shape[1]}{_STRUCT[spec.datatype]}").pack
+    pack = Struct(f"={width}{_STRUCT[spec.datatype]}").pack
     loads, ndarray = orjson.loads, np.ndarray
 
     def read(body: bytes) -> np.ndarray | None:
         if len(body) > _SMALL_BYTES:
             return large(body)
-        if body.count(b'"') != 2 or b"u" in body or b"l" in body:
+        if _LETTER_U in body or _LETTER_L in body or body.count(b'"') != 2:
             return None
         try:
             rows = loads(body)[key]
             if len(rows) == 1:
-                return ndarray(shape, dtype, pack(*rows[0]))
+                return ndarray((1, width), dtype, pack(*rows[0]))
+            return ndarray((len(rows), width), dtype, b"".join([pack(*row) for row in rows]))
         except Exception:  # whatever it was, the exact reader finds the words
             return None
-        return large(body)
 
     return read
 
