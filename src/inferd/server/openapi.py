@@ -13,6 +13,7 @@ from inferd.core.config import NanPolicy
 from inferd.core.tensors import Signature
 from inferd.protocols.native.example import example_request
 from inferd.server.tensor_schema import Schema, request_schema, response_schema
+from inferd.serving.table import Table
 
 _NPY, _NPZ = "application/x-npy", "application/x-npz"
 _BINARY = {"type": "string", "format": "binary"}
@@ -74,6 +75,23 @@ class ModelDescription:
     def component(self) -> str:
         """Prefix of this version's schemas among the components."""
         return f"{self.name}.{self.version}"
+
+
+def describe_table(table: Table) -> list[ModelDescription]:
+    """The ready versions of ``table``."""
+    return [
+        ModelDescription(
+            servable.name,
+            servable.version,
+            servable.signature,
+            servable.batchable,
+            servable.default_outputs,
+            servable.config.nan,
+            servable.name == table.default_model,
+        )
+        for status in table.statuses
+        if (servable := status.servable) is not None
+    ]
 
 
 def build_openapi(app_title: str, version: str, entries: Sequence[ModelDescription]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class VersionMetrics:
     """The counts of one version. Every method is called on the loop's thread; a scrape only copies.
 
     A histogram is one list: a count per bucket, the count above the last bound, then the sum of what was observed.
-    Times are nanoseconds; a negative one means the request never got that far and is left out.
+    Times are nanoseconds; zero or less means the request never got that far and is left out.
     """
 
     __slots__ = (
@@ -106,15 +106,15 @@ class VersionMetrics:
         counts = self.request
         counts[bisect_left(bounds_ns, total_ns)] += 1
         counts[-1] += total_ns
-        if queue_ns >= 0:
+        if queue_ns > 0:
             counts = self.queue
             counts[bisect_left(bounds_ns, queue_ns)] += 1
             counts[-1] += queue_ns
-        if batch_wait_ns >= 0:
+        if batch_wait_ns > 0:
             counts = self.batch_wait
             counts[bisect_left(bounds_ns, batch_wait_ns)] += 1
             counts[-1] += batch_wait_ns
-        if encode_ns >= 0:
+        if encode_ns > 0:
             counts = self.encode
             counts[bisect_left(bounds_ns, encode_ns)] += 1
             counts[-1] += encode_ns
