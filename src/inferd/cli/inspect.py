@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   inferd inspect model.onnx
-  inferd inspect models/iris > models/iris/model.toml
+  inferd inspect models/iris > inferred.toml
 """
 )
 @click.argument("path")

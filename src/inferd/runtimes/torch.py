@@ -1,4 +1,4 @@
-"""Runs PyTorch programs: torch.export, AOTInductor packages and TorchScript; pickled modules where those are allowed."""
+"""Runs PyTorch programs: torch.export, AOTInductor packages, TorchScript; pickled modules where those are allowed."""
 
 from __future__ import annotations
 
@@ -220,8 +220,6 @@ def _load_exported(config: ModelConfig, artefact: Path, device: str) -> _Program
 
 def _refuse_pickles(artefact: Path) -> None:
     """torch.export.load unpickles example inputs and tensor subclasses without a check: look at them first."""
-    import torch
-
     with zipfile.ZipFile(artefact) as archive:
         if any(_is_pickle(name, archive.read(name)) for name in archive.namelist() if name.endswith((".pt", ".json"))):
             raise LoadFailed(
@@ -245,7 +243,7 @@ def _is_pickle(name: str, content: bytes) -> bool:
 
 def _arguments(in_spec: Any) -> tuple[int, list[str]]:
     """How many positional arguments the module takes, and the names of its keyword arguments."""
-    children = in_spec.children_specs if hasattr(in_spec, "children_specs") else in_spec.children()
+    children = in_spec.children() if hasattr(in_spec, "children") else in_spec.children_specs
     return children[0].num_children, list(children[1].context)
 
 

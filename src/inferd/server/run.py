@@ -112,7 +112,7 @@ async def _serve(
         names = ", ".join(model.name for model in wanted)
         raise ConfigError(f"--default-model {settings.default_model!r} is not served; there are: {names}")
     keys = _keys(settings)
-    refusal = public_bind_refusal(settings.host, keys, settings.open)
+    refusal = public_bind_refusal(settings.host, keys, open_access=settings.open)
     if refusal:
         raise ConfigError(refusal)
     listener = _listen(settings)

@@ -21,6 +21,7 @@ from inferd.protocols.shared.json_tensors import Doubt, is_float, narrow_float
 
 _MAX_HEADER_BYTES = 10_000
 _MAX_EXPANSION = 20
+_MAX_RANK = 32
 _HEADER_READERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 
@@ -38,7 +39,7 @@ def read_npy(body: bytes) -> np.ndarray:
             offset=start,
         )
     if count == 0:
-        return np.empty(shape, dtype)
+        return np.empty(shape, dtype.newbyteorder("="))
     array = np.frombuffer(body, dtype=dtype, count=count, offset=start)
     array = array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
     if not array.flags.aligned or not array.dtype.isnative or not array.flags.c_contiguous:
@@ -154,6 +155,7 @@ def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
         raise MalformedRequest("the NPY header cannot be read", offset=6) from error
     if dtype.kind not in "biufSU" and dtype != np.dtype("V2"):
         raise MalformedRequest(f"an NPY array of dtype {dtype} is not accepted: numbers, booleans or text only")
-    if any(size < 0 for size in shape) or len(shape) > 32:
+    sizes_fit = all(type(size) is int and size >= 0 for size in shape) and len(shape) <= _MAX_RANK
+    if not sizes_fit or not 0 < prod(max(size, 1) for size in shape) * dtype.itemsize < 2**63:
         raise MalformedRequest("the NPY header has an impossible shape", offset=6)
     return shape, fortran, dtype
