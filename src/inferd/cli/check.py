@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from inferd.core.config import ModelConfig
     from inferd.repository.loader import LoadedVersion
 
-_COLUMNS = ("model", "version", "runtime", "device", "runs", "load", "warm-up", "largest batch", "result")
+_COLUMNS = ("model", "version", "runtime", "device", "runs", "load", "warm-up", "cost", "result")
 
 
 @click.command(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from math import isfinite
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_NAMES = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -38,7 +39,7 @@ def conform(value: object, hint: Any) -> Any:
         if isinstance(value, list | tuple):
             return tuple(conform(item, get_args(hint)[0]) for item in value)
     elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
             return float(value)
     elif type(value) is hint:
         return value
@@ -55,7 +56,7 @@ def parse(text: str, hint: Any) -> Any:
         return tuple(parse(part.strip(), get_args(hint)[0]) for part in text.split(",") if part.strip())
     if hint in (int, float):
         try:
-            return hint(text)
+            return conform(hint(text), hint)
         except ValueError:
             pass
     return conform(text, hint)
