@@ -296,9 +296,9 @@ def _load_compiled(config: ModelConfig, artefact: Path, device: str) -> _Program
 def _load_script(config: ModelConfig, artefact: Path, device: str) -> _Program:
     import torch
 
-    module = torch.jit.load(str(artefact), map_location=device).eval()
+    module: Any = torch.jit.load(str(artefact), map_location=device)  # type: ignore[no-untyped-call]  # torch has none
     names = [argument.name for argument in module.forward.schema.arguments[1:]]
-    return _described(module, config, artefact, "pytorch_torchscript", device, names)
+    return _described(module.eval(), config, artefact, "pytorch_torchscript", device, names)
 
 
 def _load_pickle(config: ModelConfig, artefact: Path, device: str) -> _Program:
