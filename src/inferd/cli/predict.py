@@ -15,6 +15,7 @@ from inferd.core.schema import suggestion
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich.progress import Progress
 
     from inferd.cli.rows import Rows
     from inferd.repository.loader import LoadedVersion
@@ -63,7 +64,7 @@ def command(
         check_output(target, names)
         if rows.count == 0:
             raise MalformedRequest(f"{file} holds no rows")
-        results = _with_progress(_execute(loaded, rows, names), rows.count)
+        results = _execute(loaded, rows, names)
         write_results(target, results, names, rows.count, batchable=model.batchable, nan=config.nan)
     finally:
         loaded.close()
@@ -81,26 +82,26 @@ def _execute(loaded: LoadedVersion, rows: Rows, names: tuple[str, ...]) -> Itera
     from inferd.core.messages import InferenceRequest
     from inferd.execution.batch import Batch
 
-    batching = loaded.config.batching
+    batching, batchable = loaded.config.batching, loaded.model.batchable
     done = 0
-    for inputs in rows.batches(batching.max_batch_size if loaded.model.batchable else rows.count):
-        size = len(next(iter(inputs.values()))) if loaded.model.batchable else 1
-        batch = Batch([InferenceRequest(inputs, wanted=names, parameters=rows.parameters)], size, "offline")
-        batch.execute(loaded.model, batching.allowed_sizes)
-        (result,) = batch.results
-        if isinstance(result, InferdError):
-            raise type(result)(f"rows {done + 1} to {done + size}: {result.message}")
-        yield result
-        done += size
+    with _bar() as progress:
+        task = progress.add_task("predict", total=rows.count)
+        for inputs in rows.batches(batching.max_batch_size if batchable else rows.count):
+            size = len(next(iter(inputs.values()))) if batchable else 1
+            batch = Batch([InferenceRequest(inputs, wanted=names, parameters=rows.parameters)], size, "offline")
+            batch.execute(loaded.model, batching.allowed_sizes)
+            (result,) = batch.results
+            if isinstance(result, InferdError):
+                raise type(result)(f"rows {done + 1} to {done + size}: {result.message}")
+            yield result
+            done += size
+            progress.advance(task, size)
 
 
-def _with_progress(batches: Iterator[Mapping[str, np.ndarray]], count: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """Pass ``batches`` on, with a bar on stderr when a person is watching."""
+def _bar() -> Progress:
+    """A bar on stderr, when a person is watching."""
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("predict", total=count)
-        for outputs in batches:
-            yield outputs
-            progress.advance(task, len(next(iter(outputs.values()))))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
