@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
+from itertools import chain
 from math import prod
 from typing import Any, NoReturn
 
@@ -34,6 +35,9 @@ _PLAIN_BODY = (None, b"application/json")
 _PLAIN_ACCEPT = (None, b"*/*", b"application/json")
 
 _MAX_EXAMPLE_VALUES = 64
+_MAX_SHOWN = 100
+_COUNTED = {str, list, dict}
+_COLUMNS: Form = "columns"
 
 __all__ = ["NativeCodec", "Reply"]
 
@@ -58,9 +62,10 @@ class NativeCodec:
         self._wanted = select_outputs
         self._row_form: Form = "rows" if batchable else "one"
         self._plain_reply = self._reply((JSON,), self._row_form, select_outputs)
-        fast = compile_fast(self._only, "instances") if batchable and self._only else None
-        self._fast = fast or _never
-        self._fast_name = signature.inputs[0].name if fast else ""
+        single = self._only if batchable else None
+        self._fast = (compile_fast(single, "instances") if single else None) or _never
+        self._fast_columns = (compile_fast(single, "inputs", single.name) if single else None) or _never
+        self._fast_name = single.name if single else ""
         self._example = _small_example(signature, batchable)
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, Reply]:
@@ -94,7 +99,11 @@ class NativeCodec:
         return request, self._reply(accepted, form, request.wanted)
 
     def _decode_json(self, body: bytes) -> tuple[InferenceRequest, Form]:
-        """By ``orjson``; whatever does not fit or could be read in two ways goes to the exact reader, which decides."""
+        """By a fast reader or ``orjson``; what does not fit or could be read in two ways, the exact reader decides."""
+        for read, form in ((self._fast, self._row_form), (self._fast_columns, _COLUMNS)):
+            array = read(body)
+            if array is not None:
+                return InferenceRequest({self._fast_name: array}, wanted=self._wanted), form
         try:
             tree = orjson.loads(body)
             if body.count(b'"') == 2 * _strings(tree, MAX_DEPTH):
@@ -194,9 +203,9 @@ class NativeCodec:
                 raise InvalidRequest(
                     f"unknown input {show(name)}{_did_you_mean(name, self._specs)}; "
                     f"the model takes {', '.join(map(repr, self._specs))}",
-                    tensor=name,
-                    path=f"{path}.{name}",
-                    got=name,
+                    tensor=name[:_MAX_SHOWN],
+                    path=f"{path}.{name[:_MAX_SHOWN]}",
+                    got=name[:_MAX_SHOWN],
                     expected=list(self._specs),
                 )
         try:
@@ -279,18 +288,17 @@ def _strings(tree: Any, levels: int) -> int:
     Two quotation marks each: a body with more of them repeats a name or escapes one, and must be read exactly.
     Raises ``Doubt`` for a tree of more than ``levels`` levels.
     """
-    kind = type(tree)
-    if kind is str:
-        return 1
-    if kind is not list and kind is not dict:
-        return 0
-    if levels == 0:
-        raise Doubt
-    if kind is dict:
-        return len(tree) + sum(_strings(item, levels - 1) for item in tree.values())
-    if not {list, dict, str}.isdisjoint(map(type, tree)):
-        return sum(_strings(item, levels - 1) for item in tree)
-    return 0
+    strings, level = 0, [tree]
+    for _ in range(levels + 1):
+        kinds = set(map(type, level))
+        if kinds.isdisjoint(_COUNTED):
+            return strings
+        strings += list(map(type, level)).count(str) if str in kinds else 0
+        objects = [item for item in level if type(item) is dict] if dict in kinds else []
+        strings += sum(map(len, objects))
+        arrays = level if kinds == {list} else [item for item in level if type(item) is list]
+        level = [*chain.from_iterable(arrays), *chain.from_iterable(map(dict.values, objects))]
+    raise Doubt
 
 
 def _read_parameters(parameters: Any) -> Mapping[str, Any]:
@@ -317,4 +325,4 @@ def _did_you_mean(name: object, known: Any) -> str:
 
 
 def _refuse(message: str, path: str, got: Any) -> NoReturn:
-    raise InvalidRequest(message, path=path, got=show(got))
+    raise InvalidRequest(message, path=path[:_MAX_SHOWN], got=show(got))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -36,7 +36,7 @@ class Reply(Protocol):
 class JsonReply:
     """JSON: ``{"predictions": ...}`` or ``{"outputs": ...}``; one output is bare, several come by name."""
 
-    __slots__ = ("_form", "_head", "_names", "_nan", "_single", "_tail", "content_type")
+    __slots__ = ("_form", "_head", "_names", "_nan", "_object", "_single", "_tail", "content_type")
 
     def __init__(self, names: tuple[str, ...], form: Form, nan: NanPolicy) -> None:
         self.content_type = b"application/json"
@@ -46,30 +46,37 @@ class JsonReply:
         self._single = names[0] if len(names) == 1 else None
         self._head = {"rows": b'{"predictions":', "one": b'{"predictions":[', "columns": b'{"outputs":'}[form]
         self._tail = b"]}" if form == "one" else b"}"
+        keys = [orjson.dumps(name).replace(b"%", b"%%") for name in names]
+        self._object = b"{" + b",".join([key + b":%b" for key in keys]) + b"}"
 
     def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         """See ``Reply``."""
-        if self._single is not None:
-            try:
+        try:
+            if self._single is not None:
                 text = orjson.dumps(outputs[self._single], option=_NUMPY)
                 if _LETTER_U not in text:
                     return self._head + text + self._tail, b""
-            except (TypeError, KeyError):
-                pass
+            elif self._form == "rows":
+                texts = [orjson.dumps(outputs[name], option=_NUMPY) for name in self._names]
+                if not any(_LETTER_U in text for text in texts):
+                    arrays = [outputs[name] for name in self._names]
+                    return self._head + _rows(arrays, texts, self._object) + self._tail, b""
+        except (TypeError, KeyError):
+            pass
         return self._encode_any(outputs)
 
     def _encode_any(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         """Any outputs. The header is owed when a value that is no number was written as null."""
-        arrays = {name: _output(outputs, name) for name in self._names}
-        texts = {name: _write(array, name, self._nan) for name, array in arrays.items()}
+        arrays = [_output(outputs, name) for name in self._names]
+        texts = [_write(array, name, self._nan) for name, array in zip(self._names, arrays, strict=True)]
         if self._single is not None:
-            inner = texts[self._single]
+            inner = texts[0]
         elif self._form == "rows":
-            inner = _rows(arrays, texts)
+            inner = _rows(arrays, texts, self._object)
         else:
-            inner = b"{" + b",".join(orjson.dumps(name) + b":" + text for name, text in texts.items()) + b"}"
+            inner = self._object % tuple(texts)
         lossy = self._nan == "null" and any(
-            b"null" in texts[name] and array.dtype.kind not in _TEXT_KINDS for name, array in arrays.items()
+            b"null" in text and array.dtype.kind not in _TEXT_KINDS for array, text in zip(arrays, texts, strict=True)
         )
         return self._head + inner + self._tail, NAN_HEADER if lossy else b""
 
@@ -142,18 +149,16 @@ def _spell(text: bytes, array: np.ndarray) -> bytes:
     return first + b"".join(word + part for word, part in zip(words, rest, strict=True))
 
 
-def _rows(arrays: Mapping[str, np.ndarray], texts: Mapping[str, bytes]) -> bytes:
+def _rows(arrays: Sequence[np.ndarray], texts: Sequence[bytes], template: bytes) -> bytes:
     """One object per row, cut out of the columns' text: a tenth of the cost of making a dict per row."""
-    columns = [_cut(arrays[name], texts[name]) for name in arrays]
-    keys = [orjson.dumps(name).replace(b"%", b"%%") + b":%b" for name in arrays]
-    template = b"{" + b",".join(keys) + b"}"
+    if len(arrays[0]) == 1:
+        return b"[" + template % tuple([text[1:-1] for text in texts]) + b"]"
+    columns = [_cut(array, text) for array, text in zip(arrays, texts, strict=True)]
     return b"[" + b",".join([template % row for row in zip(*columns, strict=True)]) + b"]"
 
 
 def _cut(array: np.ndarray, text: bytes) -> list[bytes]:
     """The text of each row of a tensor, given the text of all."""
-    if len(array) == 1:
-        return [text[1:-1]]
     if array.dtype.kind in _TEXT_KINDS or array.size == 0:
         return [orjson.dumps(row) for row in orjson.loads(text)]
     opening, closing = b"[" * (array.ndim - 1), b"]" * (array.ndim - 1)

@@ -54,8 +54,8 @@ def read_exact(body: bytes, *, non_finite: bool) -> Any:
             _position(text, "NaN", "Infinity", "-Infinity"),
             hint='set nan = "null" or nan = "string" in the model\'s model.toml to accept it',
         )
-    except _Repeated as error:
-        _refuse(f"the name {str(error)!r} is given twice in one object", text, _repeated_position(text))
+    except _Repeated:
+        _refuse("a name is given twice in one object", text, _repeated_position(text))
     except ValueError:
         _refuse(f"the body holds an integer of more than {_MAX_DIGITS} digits", text, _digits_position(text))
     if not _shallow(value, MAX_DEPTH):
@@ -101,8 +101,7 @@ def _float(token: str) -> float | TooLarge:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Repeated(next(name for index, name in enumerate(names) if name in names[:index]))
+        raise _Repeated
     return result
 
 

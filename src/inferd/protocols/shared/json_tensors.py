@@ -23,6 +23,10 @@ from inferd.protocols.shared.json_exact import TooLarge
 
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _FLOAT_BITS = {"FP16": (11, 15), "BF16": (8, 127), "FP32": (24, 127)}
+_FP32_SQUARE = 1.15e77
+"""A sum of squares below this leaves no value that is not finite or not in float32's range."""
+_ONE_THREAD = 8192
+"""Up to this many values BLAS sums in the calling thread; beyond, it may wait for a core that is not free."""
 _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 
 Path = Callable[[tuple[int, ...]], str]
@@ -84,11 +88,19 @@ def narrow_float(wide: np.ndarray, spec: TensorSpec) -> np.ndarray:
     """``wide`` (float64) in the datatype of ``spec``. Raises ``Doubt`` when a finite value would become infinite."""
     if spec.datatype == "FP64":
         return wide
-    with np.errstate(invalid="ignore"):
+    if not _all_small(wide, spec.datatype):
         size = np.abs(wide)
         if ((size >= float_bound(spec.datatype)) & (size != np.inf)).any():
             raise Doubt
     return wide.astype(spec.dtype)
+
+
+def _all_small(wide: np.ndarray, datatype: str) -> bool:
+    """Whether every value is surely in range; a sum of squares proves it in one pass, at a third of the cost."""
+    if datatype == "FP32" and wide.size <= _ONE_THREAD:
+        return bool(np.vdot(wide, wide) < _FP32_SQUARE)
+    bound = float_bound(datatype)
+    return wide.size == 0 or bool(-bound < wide.min() and wide.max() < bound)
 
 
 def _non_finite(item: Any, nan: NanPolicy) -> int | float:
@@ -120,22 +132,34 @@ def explain(tree: Any, spec: TensorSpec, nan: NanPolicy, path: Path) -> NoReturn
 def _explain_level(
     tree: Any, spec: TensorSpec, nan: NanPolicy, path: Path, index: tuple[int, ...], sizes: list[int]
 ) -> None:
-    """Depth first past whatever fits; ``sizes`` takes the size of each free dimension from the first list met there."""
+    """Nothing when ``tree`` fits; then ``sizes`` has the size of each free dimension, which the rest must share."""
     axis = len(index)
-    try:
-        sizes[axis:] = to_array(tree, TensorSpec(spec.name, spec.datatype, tuple(sizes[axis:])), nan).shape
+    array = _try(tree, spec, sizes[axis:], nan)
+    if array is not None:
+        sizes[axis:] = array.shape
         return
-    except Doubt:
-        if axis == len(spec.shape):
-            _explain_scalar(tree, spec, nan, path(index))
+    if axis == len(spec.shape):
+        _explain_scalar(tree, spec, nan, path(index))
     if type(tree) is not list:
         _refuse(spec, path(index), f"is {kind_of(tree)} where an array is expected", show(tree), "an array")
-    if sizes[axis] == -1:
-        sizes[axis] = len(tree)
-    elif len(tree) != sizes[axis]:
+    if sizes[axis] not in (-1, len(tree)):
         _refuse_size(spec, path(index), len(tree), sizes[axis], axis)
-    for position, item in enumerate(tree):
-        _explain_level(item, spec, nan, path, (*index, position), sizes)
+    _explain_level(tree[0], spec, nan, path, (*index, 0), sizes)
+    low, high = 0, len(tree)
+    while high - low > 1:  # halving keeps the search linear in the size of the body
+        middle = (low + high) // 2
+        if _try(tree[low:middle], spec, [-1, *sizes[axis + 1 :]], nan) is not None:
+            low = middle
+        else:
+            high = middle
+    _explain_level(tree[low], spec, nan, path, (*index, low), sizes)
+
+
+def _try(tree: Any, spec: TensorSpec, shape: list[int], nan: NanPolicy) -> np.ndarray | None:
+    try:
+        return to_array(tree, TensorSpec(spec.name, spec.datatype, tuple(shape)), nan)
+    except Doubt:
+        return None
 
 
 def _refuse_size(spec: TensorSpec, where: str, got: int, expected: int, axis: int) -> NoReturn:

@@ -43,7 +43,7 @@ def read_npy(body: bytes) -> np.ndarray:
     array = np.frombuffer(body, dtype=dtype, count=count, offset=start)
     array = array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
     if not array.flags.aligned or not array.dtype.isnative or not array.flags.c_contiguous:
-        return np.ascontiguousarray(array, dtype=dtype.newbyteorder("="))
+        return np.array(array, dtype=dtype.newbyteorder("="), order="C")
     return array
 
 
