@@ -69,3 +69,6 @@ def main() -> int:
     except InferdError as error:
         click.echo(f"inferd: {error.message}", err=True)
         return 2 if isinstance(error, ConfigError) else 1
+    except OSError as error:  # a file that may not be read or written is no defect of inferd's
+        click.echo(f"inferd: {error}", err=True)
+        return 1

@@ -22,6 +22,8 @@ def find_artefact(folder: Path, runtime: str = "") -> Path:
         return folder
     files = sorted(child for child in folder.iterdir() if not child.name.startswith(".") and not _is_beside(child))
     artefacts = [child for child in files if _claimed(child, runtimes)]
+    if runtime and not artefacts and len(files) == 1:
+        return files[0]  # a runtime that was named is trusted with a file of any name
     if len(artefacts) == 1:
         return artefacts[0]
     if artefacts:

@@ -71,7 +71,7 @@ def _discover(text: str, policy: str, defaults: ModelConfig) -> Iterator[WantedM
         if not model.versions:
             raise ConfigError(next(iter(model.problems.values())))
         yield model
-    elif models := [child for child in _folders(path) if _source().versions(str(child))]:
+    elif models := [child for child in _folders(path) if _has_versions(child)]:
         for child in _folders(path):
             if child not in models:
                 logger.warning("%s is ignored: it holds no version folder, such as %s/1", child, child.name)
@@ -150,6 +150,14 @@ def _is_code(text: str) -> bool:
 
 def _folders(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _has_versions(folder: Path) -> bool:
+    """False too for a folder nobody may read, such as lost+found in a mounted repository."""
+    try:
+        return bool(_source().versions(str(folder)))
+    except LoadFailed:
+        return False
 
 
 def _missing(path: Path) -> str:

@@ -42,3 +42,10 @@ def test_a_mistake_is_refused_and_makes_no_file(monkeypatch, capsys, tmp_path, a
     assert run(monkeypatch, *arguments) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "keys.toml").exists()
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_exit_code_1(monkeypatch, capsys, tmp_path):
+    assert run(monkeypatch, "--scope", "admin", "--file", str(tmp_path / "nowhere" / "keys.toml")) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("inferd: [Errno 2] No such file or directory")
+    assert captured.out == ""

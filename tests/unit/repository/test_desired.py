@@ -112,6 +112,14 @@ def test_the_configured_runtime_picks_among_several_artefacts(tmp_path: Path):
     assert find(folder)[0].versions == {1: folder / "1" / "model.py"}
 
 
+def test_a_named_runtime_is_trusted_with_a_file_of_any_name(tmp_path: Path):
+    folder = make(tmp_path / "m", "1/weights.bin")
+    (folder / "model.toml").write_text('runtime = "torch"\n')
+    assert find(folder)[0].versions == {1: folder / "1" / "weights.bin"}
+    make(folder, "1/other.bin")
+    assert "no file that the torch runtime loads; only other.bin, weights.bin" in refusal(folder)
+
+
 def test_a_version_folder_takes_name_number_and_configuration_from_its_place(tmp_path: Path):
     folder = make(tmp_path / "iris", "3/model.onnx")
     (folder / "model.toml").write_text('nan = "null"\n')
