@@ -173,8 +173,8 @@ def _outputs(session: Any, config: ModelConfig) -> list[_Output]:
             classes = _map_classes(session, tensor.name)
             spec = TensorSpec("probabilities", _MAP_TYPES[tensor.type], (-1, len(classes) or -1))
             result.append(_Output(tensor.name, spec, True, classes))
-        elif maps and tensor.name == "output_label":
-            result.append(_Output(tensor.name, TensorSpec("label", _datatype(tensor), _shape(tensor))))
+        elif maps and tensor.name in ("output_label", "label"):  # LightGBM's converter declares one row, wrongly
+            result.append(_Output(tensor.name, TensorSpec("label", _datatype(tensor), (-1,))))
         elif not wanted or tensor.name in wanted:  # one that cannot be served is no obstacle when it is not asked for
             result.append(_Output(tensor.name, TensorSpec(tensor.name, _datatype(tensor), _shape(tensor))))
     return result

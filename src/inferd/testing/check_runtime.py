@@ -44,8 +44,8 @@ def check_runtime(
     config = config or ModelConfig(name="checked")
     _check_registration(runtime, artefact, framework)
     _check_refusal(runtime, config, artefact)
-    before = (dict(os.environ), os.getcwd())
     model = runtime.load(config, artefact, "cpu")
+    before = (dict(os.environ), os.getcwd())  # only now: importing a framework for the first time may set variables
     second = runtime.load(config, artefact, "cpu")
     _require(before == (dict(os.environ), os.getcwd()), "loading changed the environment or the working directory")
     _check_signatures(model, inputs, expected)

@@ -1,0 +1,51 @@
+"""Each runtime, over small real models, against the published check."""
+
+from __future__ import annotations
+
+import pytest
+
+import model_builders as builders
+from inferd.core.plugins import lookup
+from inferd.testing.check_runtime import check_runtime
+
+EXAMPLES = {
+    "onnx": ("iris-onnx", "iris.onnx"),
+    "sklearn": ("iris", "iris.skops"),
+    "torch": ("digits", "digits.pt2"),
+    "python": ("topic", "model.py"),
+}
+BUILDERS = [
+    ("onnx", builders.onnx_text),
+    ("onnx", builders.onnx_two_inputs),
+    ("onnx", builders.onnx_zipmap),
+    ("onnx", builders.onnx_lightgbm),
+    ("sklearn", builders.sklearn_regressor),
+    ("sklearn", builders.sklearn_transformer),
+    ("sklearn", builders.sklearn_clusters),
+    ("sklearn", builders.sklearn_text),
+    ("torch", builders.torch_bounded),
+    ("torch", builders.torch_fixed),
+    ("torch", builders.torch_script),
+]
+FRAMEWORKS = {"onnx": "onnxruntime", "sklearn": "sklearn", "torch": "torch", "python": ""}
+
+
+def keeps_contract(runtime: str, built: builders.Built) -> None:
+    check_runtime(
+        lookup("inferd.runtimes", runtime),
+        built.artefact,
+        built.inputs,
+        built.expected,
+        config=built.config,
+        framework=FRAMEWORKS[runtime],
+    )
+
+
+@pytest.mark.parametrize("runtime", EXAMPLES)
+def test_the_committed_example_answers_its_golden_values(runtime):
+    keeps_contract(runtime, builders.example(*EXAMPLES[runtime]))
+
+
+@pytest.mark.parametrize(("runtime", "builder"), BUILDERS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_built_model_answers_what_its_framework_computes(runtime, builder, build):
+    keeps_contract(runtime, build(builder))
