@@ -213,7 +213,7 @@ def _load_exported(config: ModelConfig, artefact: Path, device: str) -> _Program
         outputs,
         "pytorch_export",
         rows=_row_bounds(exported.range_constraints, leading),
-        keeps_inputs=not signature.user_inputs_to_mutate,
+        keeps_inputs=not any(map(_writes, exported.graph.nodes)),
         batched=len(leading) == 1,  # every first dimension is the same symbol
     )
 
@@ -239,6 +239,12 @@ def _is_pickle(name: str, content: bytes) -> bool:
         return bool(content) and torch.load(io.BytesIO(content), weights_only=True, map_location="meta") is None
     except Exception:  # the restricted unpickler refuses it, whatever it is
         return True
+
+
+def _writes(node: Any) -> bool:
+    """Whether a step writes to any tensor. Whose memory it is does not show, so one is enough to copy the inputs."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and schema.is_mutable
 
 
 def _arguments(in_spec: Any) -> tuple[int, list[str]]:
