@@ -1,6 +1,7 @@
 """The fast readers accept a subset of what the exact reader accepts, with the same values; all else they leave."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -112,3 +113,27 @@ def test_plain_rows_are_read_fast(datatype: str, shape: tuple[int, ...]) -> None
 )
 def test_other_tensors_have_no_fast_reader(spec: tuple[str, tuple[int, ...]]) -> None:
     assert compile_fast(TensorSpec("x", *spec), "instances") is None
+
+
+def test_a_refused_body_does_not_hold_the_parser() -> None:
+    fast = compile_fast(TensorSpec("x", "FP32", (-1, 200)), "instances")
+    assert fast is not None
+    good = json.dumps({"instances": [[1.0] * 200]}).encode()
+    for bad in (
+        good.replace(b"1.0]", b"true]"),
+        good.replace(b"1.0]", b"1e39]"),
+        good[:-1],
+        good.replace(b"[1.0", b"[[1]"),
+    ):
+        assert fast(bad) is None
+        assert fast(good) is not None
+
+
+def test_threads_do_not_share_a_parser() -> None:
+    fast = compile_fast(TensorSpec("x", "INT64", (-1, 500)), "instances")
+    assert fast is not None
+    bodies = [json.dumps({"instances": [[number] * 500] * 20}).encode() for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        for number, got in enumerate(pool.map(fast, bodies * 20)):
+            assert got is not None
+            assert (got == number % 8).all()

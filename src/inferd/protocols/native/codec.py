@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
-from itertools import chain
 from math import prod
 from typing import Any, NoReturn
 
@@ -25,7 +24,7 @@ from inferd.core.tensors import Signature, TensorSpec, explain_names
 from inferd.protocols.native.example import example_request
 from inferd.protocols.native.media import JSON, NPY, accepted_types, body_type
 from inferd.protocols.native.reply import Form, JsonReply, NpyReply, NpzReply, Reply
-from inferd.protocols.shared.json_exact import MAX_DEPTH, read_exact
+from inferd.protocols.shared.json_exact import TooDeep, levels_of, read_exact
 from inferd.protocols.shared.json_fast import compile_fast
 from inferd.protocols.shared.json_tensors import Doubt, Path, explain, kind_of, show, to_array
 from inferd.protocols.shared.npy import fit, read_npy, read_npz
@@ -36,7 +35,6 @@ _PLAIN_ACCEPT = (None, b"*/*", b"application/json")
 
 _MAX_EXAMPLE_VALUES = 64
 _MAX_SHOWN = 100
-_COUNTED = {str, list, dict}
 _COLUMNS: Form = "columns"
 
 __all__ = ["NativeCodec", "Reply"]
@@ -106,9 +104,9 @@ class NativeCodec:
                 return InferenceRequest({self._fast_name: array}, wanted=self._wanted), form
         try:
             tree = orjson.loads(body)
-            if body.count(b'"') == 2 * _strings(tree, MAX_DEPTH):
+            if body.count(b'"') == 2 * _strings(tree):
                 return self._build(tree, exact=False)
-        except (ValueError, Doubt, InferdError, RecursionError):
+        except (ValueError, Doubt, TooDeep, InferdError):
             pass
         return self._build(read_exact(body, non_finite=self._nan != "error"), exact=True)
 
@@ -282,23 +280,18 @@ def _small_example(signature: Signature, batchable: bool) -> dict[str, Any] | No
     return example_request(signature, batchable=batchable)
 
 
-def _strings(tree: Any, levels: int) -> int:
+def _strings(tree: Any) -> int:
     """How many strings, names included, ``tree`` was written with if no name was repeated in an object.
 
     Two quotation marks each: a body with more of them repeats a name or escapes one, and must be read exactly.
-    Raises ``Doubt`` for a tree of more than ``levels`` levels.
     """
-    strings, level = 0, [tree]
-    for _ in range(levels + 1):
-        kinds = set(map(type, level))
-        if kinds.isdisjoint(_COUNTED):
-            return strings
-        strings += list(map(type, level)).count(str) if str in kinds else 0
-        objects = [item for item in level if type(item) is dict] if dict in kinds else []
-        strings += sum(map(len, objects))
-        arrays = level if kinds == {list} else [item for item in level if type(item) is list]
-        level = [*chain.from_iterable(arrays), *chain.from_iterable(map(dict.values, objects))]
-    raise Doubt
+    strings = 0
+    for level, kinds in levels_of(tree):
+        if str in kinds:
+            strings += sum(1 for item in level if type(item) is str)
+        if dict in kinds:
+            strings += sum(len(item) for item in level if type(item) is dict)
+    return strings
 
 
 def _read_parameters(parameters: Any) -> Mapping[str, Any]:

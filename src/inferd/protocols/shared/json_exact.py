@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NoReturn
 
 from inferd.core.errors import MalformedRequest
@@ -18,6 +19,11 @@ MAX_DEPTH = 64
 _MAX_DIGITS = 4300
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN|-?\d+|[][{}:]', re.DOTALL)
 _BOM = b"\xef\xbb\xbf"
+_CONTAINERS = {list, dict}
+
+
+class TooDeep(Exception):
+    """A tree nests deeper than ``MAX_DEPTH``."""
 
 
 class TooLarge:
@@ -43,9 +49,11 @@ def read_exact(body: bytes, *, non_finite: bool) -> Any:
             parse_constant=float if non_finite else _refuse_constant,
             object_pairs_hook=_unique,
         )
+        for _ in levels_of(value):
+            pass
     except json.JSONDecodeError as error:
         _refuse(f"the body is not JSON: {error.msg[:1].lower()}{error.msg[1:]}", text, error.pos)
-    except RecursionError:
+    except (RecursionError, TooDeep):
         _refuse(f"the body nests deeper than {MAX_DEPTH} levels", text, _depth_position(text))
     except _Constant as error:
         _refuse(
@@ -58,8 +66,6 @@ def read_exact(body: bytes, *, non_finite: bool) -> Any:
         _refuse("a name is given twice in one object", text, _repeated_position(text))
     except ValueError:
         _refuse(f"the body holds an integer of more than {_MAX_DIGITS} digits", text, _digits_position(text))
-    if not _shallow(value, MAX_DEPTH):
-        _refuse(f"the body nests deeper than {MAX_DEPTH} levels", text, _depth_position(text))
     if "\\u" in text:
         _refuse_surrogates(value, text)
     return value
@@ -105,15 +111,21 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _shallow(value: Any, levels: int) -> bool:
-    """Whether containers nest at most ``levels`` deep; returns at the first that does not."""
-    if type(value) is dict:
-        value = value.values()
-    elif type(value) is not list:
-        return True
-    if levels == 0:
-        return False
-    return all(_shallow(item, levels - 1) for item in value if type(item) is list or type(item) is dict)
+def levels_of(tree: Any) -> Iterator[tuple[list[Any], set[type]]]:
+    """The values at each depth and their types, the root first; raises ``TooDeep`` below ``MAX_DEPTH`` containers.
+
+    By depth and not by branch, so that a long array of short ones costs no call for each.
+    """
+    level = [tree]
+    for _ in range(MAX_DEPTH + 1):
+        kinds = set(map(type, level))
+        yield level, kinds
+        if kinds.isdisjoint(_CONTAINERS):
+            return
+        arrays = level if kinds == {list} else [item for item in level if type(item) is list]
+        objects = [item.values() for item in level if type(item) is dict] if dict in kinds else []
+        level = [*chain.from_iterable(arrays), *chain.from_iterable(objects)]
+    raise TooDeep
 
 
 def _refuse_surrogates(value: Any, text: str) -> None:

@@ -22,6 +22,8 @@ from inferd.core.tensors import TensorSpec, describe
 from inferd.protocols.shared.json_exact import TooLarge
 
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+_NUMBERS = {int, float}
+_NON_FINITE_TYPES: dict[NanPolicy, set[type]] = {"error": set(), "null": {type(None)}, "string": {str}}
 _FLOAT_BITS = {"FP16": (11, 15), "BF16": (8, 127), "FP32": (24, 127)}
 _FP32_SQUARE = 1.15e77
 """A sum of squares below this leaves no value that is not finite or not in float32's range."""
@@ -76,8 +78,10 @@ def _column(flat: list[Any], spec: TensorSpec, nan: NanPolicy) -> np.ndarray:
         array[:] = [_bytes(item) for item in flat]
         return array
     if is_float(spec):
-        if not types <= {int, float}:
-            flat = [_non_finite(item, nan) for item in flat]
+        if not types <= _NUMBERS:
+            if not types <= _NUMBERS | _NON_FINITE_TYPES[nan]:
+                raise Doubt
+            flat = [_non_finite(item) for item in flat]
         return narrow_float(np.array(flat, dtype=np.float64), spec)
     if types and types != ({bool} if spec.datatype == "BOOL" else {int}):
         raise Doubt
@@ -103,14 +107,14 @@ def _all_small(wide: np.ndarray, datatype: str) -> bool:
     return wide.size == 0 or bool(-bound < wide.min() and wide.max() < bound)
 
 
-def _non_finite(item: Any, nan: NanPolicy) -> int | float:
-    if type(item) in (int, float):
-        return item  # type: ignore[no-any-return]
-    if item is None and nan == "null":
+def _non_finite(item: int | float | str | None) -> int | float:
+    if item is None:
         return NON_FINITE["NaN"]
-    if type(item) is str and nan == "string" and item in NON_FINITE:
-        return NON_FINITE[item]
-    raise Doubt
+    if type(item) is not str:
+        return item  # type: ignore[return-value]  # the caller saw that nothing else is there
+    if item not in NON_FINITE:
+        raise Doubt
+    return NON_FINITE[item]
 
 
 def _bytes(item: Any) -> bytes:
