@@ -53,6 +53,7 @@ def page(browser, server):
     """A page that fails the test when a script has an error, or when anyone but the server has answered a request."""
     context = browser.new_context()
     page = context.new_page()
+    page.set_default_timeout(60_000)  # also while the machine is busy with other things
     answered, errors = [], []
     page.on("response", lambda response: answered.append(response.url))
     page.on("pageerror", lambda error: errors.append(error))
