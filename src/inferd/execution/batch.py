@@ -102,8 +102,16 @@ def split(outputs: Outputs, requests: Sequence[InferenceRequest], rows: int, pad
             )
     if len(requests) == 1 and not padding:
         return (outputs,)
-    results = []
+    results: list[Outputs] = []
     start = 0
+    if len(outputs) == 1:
+        # Without the inner loop: a third of the time for the commonest model.
+        ((name, array),) = outputs.items()
+        for request in requests:
+            end = start + request.rows
+            results.append({name: array[start:end]})
+            start = end
+        return results
     for request in requests:
         end = start + request.rows
         results.append({name: array[start:end] for name, array in outputs.items()})

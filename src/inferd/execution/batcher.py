@@ -98,15 +98,11 @@ class Batcher:
     def submit(self, request: InferenceRequest) -> None:
         """Take ``request``. Raises ``Overloaded`` with a computed ``retry_after_s`` when there is no room, and
         ``ModelNotReady`` when every instance is wedged: then it was not taken."""
-        if self.wedged:
+        if self._overrunning and self.wedged:
             raise ModelNotReady("every instance is busy beyond its compute timeout", retry_after_s=1)
-        queue = self._queue
-        try:
-            queue.admit(request.rows)
-        except Overloaded as error:
-            error.details["retry_after_s"] = self._retry_after_s()
-            raise
-        if self._split_rows and request.rows > self._split_rows:
+        if not self._queue.has_room(request.rows):
+            raise self._overloaded()
+        if request.rows > self._split_rows > 0:
             for part in split_request(request, self._split_rows):
                 self._push(part)
         else:
@@ -251,9 +247,13 @@ class Batcher:
         where = "in the queue" if waiting else "while the model was running"
         request.fail(DeadlineExceeded(f"the request's time ran out {where}"))
 
-    def _retry_after_s(self) -> int:
-        """Whole seconds until what waits now should be done, at the observed rate."""
-        return max(1, math.ceil(self._queue.rows * self._ns_per_row / len(self._instances) / 1e9))
+    def _overloaded(self) -> Overloaded:
+        """The refusal, with whole seconds until what waits now should be done at the observed rate."""
+        rows = self._queue.rows
+        retry_after_s = max(1, math.ceil(rows * self._ns_per_row / len(self._instances) / 1e9))
+        return Overloaded(
+            f"the queue is full: {rows} rows wait, {self._queue.max_rows} are allowed", retry_after_s=retry_after_s
+        )
 
     @property
     def queue_rows(self) -> int:

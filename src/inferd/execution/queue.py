@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Hashable
 
 from inferd.core.config import BatchingConfig
-from inferd.core.errors import Overloaded
 from inferd.core.messages import InferenceRequest
 from inferd.execution.batch import Batch
 
@@ -33,17 +32,14 @@ class BatchQueue:
 
     def __init__(self, config: BatchingConfig, *, one_at_a_time: bool = False) -> None:
         self._max_rows = 0 if one_at_a_time else config.max_batch_size
-        self._max_queue_rows = config.max_queue_size
+        self.max_rows = config.max_queue_size
         self._max_wait_ns = 0 if one_at_a_time else int(config.max_wait_ms * 1e6)
         self._lanes: OrderedDict[Hashable, _Lane] = OrderedDict()
         self.rows = 0
 
-    def admit(self, rows: int) -> None:
-        """Raise ``Overloaded`` when ``rows`` more do not fit. An empty queue takes a request of any size."""
-        if self.rows and self.rows + rows > self._max_queue_rows:
-            raise Overloaded(
-                f"the queue is full: {self.rows} rows wait, {self._max_queue_rows} are allowed", queued_rows=self.rows
-            )
+    def has_room(self, rows: int) -> bool:
+        """Whether ``rows`` more fit. An empty queue takes a request of any size."""
+        return not self.rows or self.rows + rows <= self.max_rows
 
     def push(self, request: InferenceRequest, now_ns: int) -> None:
         """Put ``request`` at the end of its lane."""

@@ -70,6 +70,7 @@ def _mount_probes(
 
     @app.get("/metrics", tags=["probes"], summary="Metrics for Prometheus", response_class=Response)
     async def render_metrics(request: Request) -> Response:
+        metrics.settle()
         # Off the loop: a scrape of many models takes milliseconds.
         accept = request.headers.get("accept", "")
         content_type, body = await asyncio.to_thread(metrics.render, accept)

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from inferd.abc import Endpoint
-from inferd.core.errors import InferdError, PayloadTooLarge
+from inferd.core.errors import InferdError
 from inferd.protocols.native.problem import problem
 from inferd.server.front import Front, new_request_id
 from inferd.telemetry.logs import request_id_context
@@ -96,7 +96,7 @@ class Gateway:
         send = _with_header(send, (b"x-request-id", request_id.encode("ascii")))
         try:
             principal = self._front.guard.check(scope["method"].encode(), path, headers)
-            limited = _bounded(receive, headers, self._front.max_body_bytes)
+            limited = _bounded(receive, headers, self._front)
             if endpoint is not None and scope["method"] == "POST":
                 exchange = AsgiExchange(path, scope["query_string"], headers, request_id)
                 exchange.principal = principal
@@ -161,23 +161,19 @@ def _with_header(send: Send, header: tuple[bytes, bytes]) -> Send:
     return send_with_header
 
 
-def _bounded(receive: Receive, headers: dict[bytes, bytes], limit: int) -> Receive:
-    """``receive`` that raises ``PayloadTooLarge`` before more than ``limit`` bytes of body are kept."""
-
-    def refuse() -> PayloadTooLarge:
-        return PayloadTooLarge(f"the body is over the limit of {limit} bytes", expected=f"at most {limit} bytes")
-
+def _bounded(receive: Receive, headers: dict[bytes, bytes], front: Front) -> Receive:
+    """``receive`` that raises ``PayloadTooLarge`` before more than the limit of body is kept."""
     length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > limit:
-        raise refuse()
+    if length.isdigit() and int(length) > front.max_body_bytes:
+        raise front.too_large()
     received = 0
 
     async def receive_bounded() -> Message:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
-        if received > limit:
-            raise refuse()
+        if received > front.max_body_bytes:
+            raise front.too_large()
         return message
 
     return receive_bounded

@@ -12,11 +12,12 @@ from typing import Any
 import orjson
 
 from inferd.abc import Endpoint
+from inferd.core.errors import PayloadTooLarge
 from inferd.server.guard import Guard
 
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _PREFIX = secrets.token_hex(6)
-_COUNTER = itertools.count(1)
+_next_number = itertools.count(1).__next__
 
 
 def new_request_id(headers: Mapping[bytes, bytes]) -> str:
@@ -25,7 +26,7 @@ def new_request_id(headers: Mapping[bytes, bytes]) -> str:
     given = headers.get(b"x-request-id")
     if given is not None and _VALID_ID.fullmatch(given):
         return given.decode("ascii")
-    return f"{_PREFIX}-{next(_COUNTER):x}"
+    return f"{_PREFIX}-{_next_number():x}"
 
 
 @dataclass(slots=True)
@@ -40,15 +41,25 @@ class Front:
     keep_alive_s: float = 75.0
     access_log: Callable[[Any, tuple[str, int] | None, int], None] | None = None
     routes: Mapping[bytes, Endpoint] = field(default_factory=dict)
-    _default_headers: Sequence[tuple[bytes, bytes]] | None = None
-    _default_block: bytes = b""
+    default_headers: Sequence[tuple[bytes, bytes]] | None = None
+    default_block: bytes = b""
+    max_body_digits: int = 0
 
-    def default_block(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    def __post_init__(self) -> None:
+        self.max_body_digits = len(str(self.max_body_bytes))
+
+    def render_default(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Date and server as header lines; uvicorn makes a new list once a second."""
-        if headers is not self._default_headers:
-            self._default_headers = headers
-            self._default_block = b"".join(b"%b: %b\r\n" % pair for pair in headers)
-        return self._default_block
+        self.default_headers = headers
+        self.default_block = b"".join(b"%b: %b\r\n" % pair for pair in headers)
+
+    def too_large(self) -> PayloadTooLarge:
+        """The error for a body over the limit."""
+        return PayloadTooLarge(
+            f"the body is over the limit of {self.max_body_bytes} bytes",
+            expected=f"at most {self.max_body_bytes} bytes",
+            hint="the server's limit is its setting max_body_mb",
+        )
 
     def plain_problem(self, status: int, sentence: str) -> bytes:
         """A problem document for what never became a request."""

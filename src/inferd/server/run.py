@@ -33,6 +33,7 @@ from inferd.telemetry.logs import configure_logging
 logger = logging.getLogger("inferd.server")
 
 EXIT_STRICT = 1
+GC_YOUNG_OBJECTS = 20_000
 EXIT_SECOND_SIGNAL = 143
 
 
@@ -147,9 +148,11 @@ async def _serve(
 async def _load(assembly: Assembly, server: InferdServer, url: str) -> None:
     with show_progress(assembly.repository, assembly.settings.log_format):
         await assembly.repository.load_all()
-    # What is loaded stays: the collector need not walk it again and again while requests are served.
+    # What is loaded stays: the collector need not walk it again and again while requests are served. A turn with many
+    # callers holds thousands of young objects that all die by themselves, so it need not look at every 700 either.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
     announce(assembly.repository, assembly.engine, url, assembly.settings.log_format)
     if assembly.settings.strict and _failed(assembly):
         logger.error("a model could not be loaded and --strict is set: stopping")

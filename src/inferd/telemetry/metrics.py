@@ -1,8 +1,8 @@
 """What is counted about requests, batches and models, and its exposition as Prometheus text or OpenMetrics.
 
-Hot: ``VersionMetrics`` is called once per answered request and once per batch, so it is plain integers in lists and
-dictionaries: ``observe_request`` takes 0.9 µs, where prometheus_client's children take 0.5 to 1 µs for each of the
-five things it records. The library chooses the format of a scrape and knows the process's own figures.
+Hot: ``VersionMetrics`` is called once per answered request and once per batch. A request's times are only kept (0.3 µs),
+and sorted into the histograms with numpy, hundreds at a time (0.4 µs each); prometheus_client's children take 0.5 to
+1 µs for each of the five things recorded. The library chooses the format of a scrape and knows the process's figures.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
+
+import numpy as np
 
 from inferd import __version__
 from inferd.core.lifecycle import VersionState
@@ -24,6 +26,8 @@ BUCKETS_S = (
 """Upper bounds of the time histograms: 50 µs to 60 s."""
 BUCKETS_ROWS = tuple(2**power for power in range(13))
 """Upper bounds of the batch-size histogram: 1 to 4096 rows."""
+SETTLE_AT = 512
+"""How many requests' times are kept before they are sorted into the histograms."""
 
 
 class ServableState(Protocol):
@@ -62,6 +66,7 @@ class VersionMetrics:
         "labels",
         "outcomes",
         "padded_rows",
+        "pending",
         "queue",
         "rejected",
         "request",
@@ -70,7 +75,8 @@ class VersionMetrics:
 
     def __init__(self, model: str, version: int, buckets_s: Sequence[float] = BUCKETS_S) -> None:
         self.labels = labels(model=model, version=version)
-        self.bounds_ns = tuple(round(bound * 1e9) for bound in buckets_s)
+        self.bounds_ns = np.array([round(bound * 1e9) for bound in buckets_s], np.int64)
+        self.pending: list[tuple[int, int, int, int]] = []
         self.request, self.queue, self.batch_wait, self.compute, self.encode = (
             [0] * (len(buckets_s) + 2) for _ in range(5)
         )
@@ -93,38 +99,38 @@ class VersionMetrics:
         self.batch_rows[-1] += rows
         self.rows += rows
         self.padded_rows += padded_rows
-        self.compute[bisect_left(self.bounds_ns, compute_ns)] += requests
+        self.compute[int(self.bounds_ns.searchsorted(compute_ns))] += requests
         self.compute[-1] += compute_ns * requests
 
     def observe_request(
         self, protocol: str, outcome: str, total_ns: int, queue_ns: int, batch_wait_ns: int, encode_ns: int
     ) -> None:
         """Count one answered request; ``outcome`` is "ok" or the neutral error code in lower case."""
-        # Written out four times: a helper per histogram doubles the cost of this method.
-        bounds_ns = self.bounds_ns
         self.outcomes[protocol, outcome] += 1
-        counts = self.request
-        counts[bisect_left(bounds_ns, total_ns)] += 1
-        counts[-1] += total_ns
-        if queue_ns > 0:
-            counts = self.queue
-            counts[bisect_left(bounds_ns, queue_ns)] += 1
-            counts[-1] += queue_ns
-        if batch_wait_ns > 0:
-            counts = self.batch_wait
-            counts[bisect_left(bounds_ns, batch_wait_ns)] += 1
-            counts[-1] += batch_wait_ns
-        if encode_ns > 0:
-            counts = self.encode
-            counts[bisect_left(bounds_ns, encode_ns)] += 1
-            counts[-1] += encode_ns
+        self.pending.append((total_ns, queue_ns, batch_wait_ns, encode_ns))
+        if len(self.pending) >= SETTLE_AT:
+            self.settle()
+
+    def settle(self) -> None:
+        """Sort the kept times into the histograms."""
+        if not self.pending:
+            return
+        columns = np.array(self.pending, np.int64).T
+        self.pending.clear()
+        size = len(self.bounds_ns) + 1
+        for counts, column in zip((self.request, self.queue, self.batch_wait, self.encode), columns, strict=True):
+            times = column[column > 0]
+            added = np.bincount(self.bounds_ns.searchsorted(times), minlength=size).tolist()
+            for bucket, count in enumerate(added):
+                counts[bucket] += count
+            counts[-1] += int(times.sum())
 
     def count_rejected(self, reason: str) -> None:
         """Count a request refused before it was queued."""
         self.rejected[reason] += 1
 
     def count_expired(self, stage: str) -> None:
-        """Count a request whose deadline or time-out ran out, in "queue" or "running"."""
+        """Count a request whose deadline or time-out ran out, in "queue" or "compute"."""
         self.expired[stage] += 1
 
     def count_cancelled(self, stage: str) -> None:
@@ -157,8 +163,14 @@ class Metrics:
         """Count a request that reached no model. Its name is the caller's invention and never becomes a label."""
         self._unrouted[protocol, outcome] += 1
 
+    def settle(self) -> None:
+        """Bring every histogram up to date; on the loop's thread, before a scrape."""
+        for version in self._versions.values():
+            version.settle()
+
     def render(self, accept: str = "") -> tuple[str, bytes]:
-        """The content type and body of a scrape: OpenMetrics when the ``Accept`` header names it, else text.
+        """The content type and body of a scrape: OpenMetrics when the ``Accept`` header names it, else text. It shows
+        the histograms as they were when last settled.
 
         May be called on any thread: each list and dictionary is copied in one step under the interpreter's lock, so
         no count is ever seen to go down.
@@ -216,10 +228,10 @@ _COUNTERS: tuple[tuple[str, str, str, Callable[[VersionMetrics], Mapping[str, in
 )
 _TIMES: tuple[tuple[str, str, Callable[[VersionMetrics], list[int]]], ...] = (
     ("inferd_request_seconds", "From the request's arrival to its answer.", lambda v: v.request),
-    ("inferd_queue_seconds", "From queueing to the start of execution.", lambda v: v.queue),
+    ("inferd_queue_seconds", "Waiting in the queue.", lambda v: v.queue),
     (
         "inferd_batch_wait_seconds",
-        "Part of the queue time spent only to gather a larger batch.",
+        "From leaving the queue in a batch to the start of its execution.",
         lambda v: v.batch_wait,
     ),
     ("inferd_compute_seconds", "Execution of the batch, counted once for each request in it.", lambda v: v.compute),

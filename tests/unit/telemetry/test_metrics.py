@@ -36,6 +36,7 @@ def used() -> Metrics:
 
 
 def samples(metrics: Metrics, accept: str = "") -> dict[str, float]:
+    metrics.settle()
     content_type, body = metrics.render(accept)
     parse = parse_openmetrics if "openmetrics" in content_type else parse_text
     return {

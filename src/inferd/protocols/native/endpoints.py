@@ -80,10 +80,10 @@ class PredictEndpoint:
         outcome = "ok"
         done_ns = monotonic_ns()
         try:
-            if request.error is not None:
-                raise request.error
-            assert request.outputs is not None
-            body, extra = reply.encode(request.outputs)
+            outputs = request.outputs
+            if outputs is None:
+                raise request.error or Cancelled("the request was given up")
+            body, extra = reply.encode(outputs)
             encoded_ns = monotonic_ns()
             exchange.respond(200, self._headers(servable, reply, extra, exchange, request, encoded_ns), body)
         except Cancelled:
