@@ -86,7 +86,8 @@ class OnnxModel:
         feed = dict(inputs)
         # Nearly every model: numbers in and out under the graph's own names, nothing to convert.
         if self._plain:
-            return dict(zip(wanted, self._run(wanted, feed), strict=True))
+            values = self._run(wanted, feed)
+            return {wanted[0]: values[0]} if len(values) == 1 else dict(zip(wanted, values, strict=True))
         for name in self._text_inputs:
             feed[name] = _decoded(name, feed[name])
         chosen = [self._outputs[name] for name in wanted]
