@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import model_builders as builders
+from inferd.core.errors import MissingExtra
 from inferd.core.plugins import lookup
 from inferd.testing.check_runtime import check_runtime
 
@@ -49,3 +52,11 @@ def test_the_committed_example_answers_its_golden_values(runtime):
 @pytest.mark.parametrize(("runtime", "builder"), BUILDERS, ids=lambda value: getattr(value, "__name__", value))
 def test_a_built_model_answers_what_its_framework_computes(runtime, builder, build):
     keeps_contract(runtime, build(builder))
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "sklearn", "torch"])
+def test_an_absent_framework_is_named_with_the_extra_that_brings_it(runtime, monkeypatch):
+    monkeypatch.setitem(sys.modules, FRAMEWORKS[runtime], None)  # import then fails as if it were not installed
+    built = builders.example(*EXAMPLES[runtime])
+    with pytest.raises(MissingExtra, match=rf"pip install 'inferd\[{runtime}\]'"):
+        lookup("inferd.runtimes", runtime).load(built.config, built.artefact, "cpu")
