@@ -44,7 +44,8 @@ def numpy_dtype(datatype: str) -> np.dtype:
         if datatype == "BF16":
             import ml_dtypes
 
-            return np.dtype(ml_dtypes.bfloat16)
+            bfloat16: np.dtype = np.dtype(ml_dtypes.bfloat16)
+            return bfloat16
         raise ValueError(f"unknown datatype {datatype!r}; known: {', '.join(DATATYPES)}") from None
 
 
@@ -150,9 +151,9 @@ def _compile_single(signature: Signature) -> Check:
     rank = len(tail) + 1
 
     def check(inputs: Tensors) -> tuple[int, Hashable]:
-        array = inputs.get(name)
-        if array is None or len(inputs) != 1:
+        if name not in inputs or len(inputs) != 1:
             explain_names(signature, inputs)
+        array = inputs[name]
         shape = array.shape
         if array.dtype != dtype or len(shape) != rank or shape[1:] != tail:
             explain(spec, array)
@@ -161,7 +162,7 @@ def _compile_single(signature: Signature) -> Check:
     return check
 
 
-def explain_names(signature: Signature, inputs: Tensors) -> None:
+def explain_names(signature: Signature, inputs: Mapping[str, object]) -> None:
     """Raise ``InvalidRequest`` for an unknown or missing input name."""
     names = [spec.name for spec in signature.inputs]
     for name in inputs:

@@ -17,10 +17,9 @@ from inferd.core.errors import InferdError, InvalidRequest, MethodNotAllowed, Ro
 from inferd.protocols.native.problem import problem
 from inferd.repository.repository import ModelRepository
 from inferd.server.docs_pages import mount_docs
-from inferd.server.openapi import ModelDescription, build_openapi, merge
+from inferd.server.openapi import build_openapi, describe_table, merge
 from inferd.server.state import ServerState
 from inferd.serving.engine import Engine
-from inferd.serving.table import Table
 from inferd.telemetry.logs import request_id_context
 from inferd.telemetry.metrics import Metrics
 
@@ -80,25 +79,8 @@ def _mount_probes(
 def _mount_openapi(app: FastAPI, engine: Engine) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
-        typed = build_openapi("inferd", __version__, describe(engine.table))
+        typed = build_openapi("inferd", __version__, describe_table(engine.table))
         return JSONResponse(merge(app.openapi(), typed))
-
-
-def describe(table: Table) -> list[ModelDescription]:
-    """What the OpenAPI document says of each ready version."""
-    return [
-        ModelDescription(
-            name=servable.name,
-            version=servable.version,
-            signature=servable.signature,
-            batchable=servable.batchable,
-            select_outputs=servable.default_outputs,
-            nan=servable.config.nan,
-            is_default=servable.name == table.default_model,
-        )
-        for servable in (status.servable for status in table.statuses)
-        if servable is not None
-    ]
 
 
 def _handle_errors(app: FastAPI) -> None:

@@ -6,7 +6,7 @@ Under the hot front only cold requests come here; under ``--front asgi``, a test
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from time import monotonic_ns
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -41,17 +41,21 @@ class AsgiExchange:
         "query",
         "received_ns",
         "request_id",
+        "status",
         "watcher",
     )
 
-    def __init__(self, path: bytes, query: bytes, headers: dict[bytes, bytes], request_id: str) -> None:
-        self.method = b"POST"
+    def __init__(
+        self, method: bytes, path: bytes, query: bytes, headers: Mapping[bytes, bytes], request_id: str
+    ) -> None:
+        self.method = method
         self.path = path
         self.query = query
-        self.headers = headers
+        self.headers: Mapping[bytes, bytes] = headers
         self.request_id = request_id
         self.body = b""
         self.principal = ""
+        self.status = 0
         self.received_ns = monotonic_ns()
         self.on_disconnect: Callable[[], None] | None = None
         self.answer: asyncio.Future[tuple[int, bytes, bytes] | None] = asyncio.get_running_loop().create_future()
@@ -88,26 +92,44 @@ class Gateway:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        request_id = new_request_id(headers)
         path = scope.get("raw_path") or scope["path"].encode()
         path = path.removeprefix(scope.get("root_path", "").encode())
-        endpoint = self._front.routes.get(path) or self._front.routes.get(unquote_to_bytes(path))
-        token = request_id_context.set(request_id)
-        send = _with_header(send, (b"x-request-id", request_id.encode("ascii")))
+        method = scope["method"].encode()
+        exchange = AsgiExchange(method, path, scope["query_string"], headers, new_request_id(headers))
+        send = self._observed(send, exchange, scope)
+        token = request_id_context.set(exchange.request_id)
         try:
-            principal = self._front.guard.check(scope["method"].encode(), path, headers)
+            exchange.principal = self._front.guard.check(method, path, headers)
             limited = _bounded(receive, headers, self._front)
-            if endpoint is not None and scope["method"] == "POST":
-                exchange = AsgiExchange(path, scope["query_string"], headers, request_id)
-                exchange.principal = principal
+            endpoint = self._front.routes.get(path) or self._front.routes.get(unquote_to_bytes(path))
+            if endpoint is not None and method == b"POST":
                 await _answer_hot(endpoint, exchange, limited, send)
             else:
-                scope.setdefault("state", {})["principal"] = principal
+                scope.setdefault("state", {})["principal"] = exchange.principal
                 await self._app(scope, limited, send)
         except InferdError as error:
-            await _send_problem(send, error, request_id)
+            await _send_problem(send, error, exchange.request_id)
         finally:
             request_id_context.reset(token)
+
+    def _observed(self, send: Send, exchange: AsgiExchange, scope: Scope) -> Send:
+        """``send`` that adds the request id, and writes the access log's line at the end."""
+        request_id = (b"x-request-id", exchange.request_id.encode("ascii"))
+        sent_bytes = 0
+
+        async def observed(message: Message) -> None:
+            nonlocal sent_bytes
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), request_id]
+            else:
+                sent_bytes += len(message.get("body", b""))
+            await send(message)
+            is_end = message["type"] != "http.response.start" and not message.get("more_body")
+            if is_end and self._front.access_log is not None:
+                self._front.access_log(exchange, scope.get("client"), sent_bytes)
+
+        return observed
 
 
 async def _answer_hot(endpoint: Endpoint, exchange: AsgiExchange, receive: Receive, send: Send) -> None:
@@ -152,16 +174,7 @@ async def _send_problem(send: Send, error: InferdError, request_id: str) -> None
     await _send(send, status, headers, body)
 
 
-def _with_header(send: Send, header: tuple[bytes, bytes]) -> Send:
-    async def send_with_header(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), header]
-        await send(message)
-
-    return send_with_header
-
-
-def _bounded(receive: Receive, headers: dict[bytes, bytes], front: Front) -> Receive:
+def _bounded(receive: Receive, headers: Mapping[bytes, bytes], front: Front) -> Receive:
     """``receive`` that raises ``PayloadTooLarge`` before more than the limit of body is kept."""
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > front.max_body_bytes:

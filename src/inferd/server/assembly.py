@@ -25,7 +25,7 @@ from inferd.serving.servable import Servable
 from inferd.serving.table import Table
 from inferd.telemetry.logs import access_line
 from inferd.telemetry.metrics import Metrics
-from inferd.telemetry.tracing import make_tracer
+from inferd.telemetry.tracing import Tracer, make_tracer
 
 
 @dataclass(slots=True)
@@ -38,6 +38,7 @@ class Assembly:
     repository: ModelRepository
     engine: Engine
     state: ServerState
+    tracer: Tracer | None
 
 
 def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[Key]) -> Assembly:
@@ -48,6 +49,7 @@ def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[K
     engine = Engine()
     state = ServerState()
     metrics = Metrics(lambda: repository.records)
+    tracer = make_tracer() if settings.otel else None
     context = ProtocolContext(
         engine=engine,
         metrics=metrics,
@@ -55,7 +57,7 @@ def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[K
         decode_pool=ThreadPoolExecutor(2, thread_name_prefix="inferd-decode"),
         decode_offload_bytes=settings.decode_offload_kb << 10,
         server_timing=settings.server_timing,
-        tracer=make_tracer() if settings.otel else None,
+        tracer=tracer,
     )
     adapters = [_adapter(name, context) for name in settings.protocols or available("inferd.protocols")]
     front = Front(
@@ -86,7 +88,7 @@ def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[K
         on_change=on_change,
     )
     app = make_app(repository, engine, metrics, state, [adapter.mount for adapter in adapters])
-    return Assembly(settings, front, Gateway(app, front), repository, engine, state)
+    return Assembly(settings, front, Gateway(app, front), repository, engine, state, tracer)
 
 
 def _adapter(name: str, context: ProtocolContext) -> ProtocolAdapter:

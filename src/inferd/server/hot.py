@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
@@ -49,14 +49,14 @@ class HotExchange:
         endpoint: Endpoint,
         path: bytes,
         query: bytes,
-        headers: dict[bytes, bytes],
+        headers: Mapping[bytes, bytes],
         keep_alive: bool,
     ) -> None:
         self.protocol = protocol
         self.endpoint = endpoint
         self.path = path
         self.query = query
-        self.headers = headers
+        self.headers: Mapping[bytes, bytes] = headers
         self.keep_alive = keep_alive
         self.received_ns = monotonic_ns()
         self.request_id = new_request_id(headers)
@@ -90,7 +90,7 @@ class KnownHead(NamedTuple):
     length: int
     path: bytes
     query: bytes
-    headers: dict[bytes, bytes]
+    headers: Mapping[bytes, bytes]
 
 
 class HotProtocol(HttpToolsProtocol):
@@ -347,6 +347,7 @@ class HotProtocol(HttpToolsProtocol):
         if self.flow.write_paused:
             return
         if self.pipeline:
+            cycle: Any
             cycle, app = self.pipeline.pop()
             if type(cycle) is HotExchange:
                 self._start(cycle)
@@ -371,7 +372,7 @@ class HotProtocol(HttpToolsProtocol):
 
     # What is not hot
 
-    def _begin_cold(self, headers: dict[bytes, bytes]) -> None:
+    def _begin_cold(self, headers: Mapping[bytes, bytes]) -> None:
         """Give the request to uvicorn as if this class were not there."""
         url, pairs = self.url, self.headers
         super().on_message_begin()

@@ -142,6 +142,8 @@ async def _serve(
     await assembly.repository.drain(settings.drain_timeout_s)
     for connection in tuple(server.server_state.connections):
         connection.transport.abort()
+    if assembly.tracer is not None:
+        assembly.tracer.close()
     return EXIT_STRICT if settings.strict and _failed(assembly) else 0
 
 
@@ -174,9 +176,7 @@ class ServerHandle:
         self._server: InferdServer | None = None
         self._started = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(
-            target=self._run, args=(settings, wanted), name="inferd-server", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, args=(settings, wanted), name="inferd-server", daemon=True)
         self._thread.start()
         self._started.wait()
         if self._error is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class Engine:
         try:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             request = InferenceRequest(inputs, parameters=parameters or {})
-            request.on_done = lambda _: future.done() or future.set_result(None)
+            request.on_done = partial(_wake, future)
             self.submit(ticket, request)
             try:
                 await future
@@ -74,6 +75,11 @@ class Engine:
             return InferenceResponse(ticket.servable.name, ticket.servable.version, request.outputs or {})
         finally:
             ticket.release()
+
+
+def _wake(future: asyncio.Future[None], request: InferenceRequest) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _check_extras(servable: Servable, request: InferenceRequest) -> None:

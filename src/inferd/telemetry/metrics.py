@@ -1,8 +1,8 @@
 """What is counted about requests, batches and models, and its exposition as Prometheus text or OpenMetrics.
 
-Hot: ``VersionMetrics`` is called once per answered request and once per batch. A request's times are only kept (0.3 µs),
-and sorted into the histograms with numpy, hundreds at a time (0.4 µs each); prometheus_client's children take 0.5 to
-1 µs for each of the five things recorded. The library chooses the format of a scrape and knows the process's figures.
+Hot: ``VersionMetrics`` is called once per answered request and once per batch. A request's times are only kept
+(0.3 µs) and sorted into the histograms with numpy, hundreds at a time (0.4 µs each); prometheus_client's children take
+0.5 to 1 µs for each of the five things recorded. The library chooses a scrape's format and knows the process's figures.
 """
 
 from __future__ import annotations

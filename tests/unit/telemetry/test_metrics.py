@@ -37,6 +37,10 @@ def used() -> Metrics:
 
 def samples(metrics: Metrics, accept: str = "") -> dict[str, float]:
     metrics.settle()
+    return scrape(metrics, accept)
+
+
+def scrape(metrics: Metrics, accept: str = "") -> dict[str, float]:
     content_type, body = metrics.render(accept)
     parse = parse_openmetrics if "openmetrics" in content_type else parse_text
     return {
@@ -155,11 +159,12 @@ def test_scrapes_on_another_thread_never_see_a_count_go_down():
     version = metrics.version("iris", 1)
     version.observe_request("native", "ok", 1000, 1, 1, 1)
     seen: list[dict[str, float]] = []
-    scraper = threading.Thread(target=lambda: seen.extend(samples(metrics) for _ in range(10)))
+    scraper = threading.Thread(target=lambda: seen.extend(scrape(metrics) for _ in range(10)))
     scraper.start()
     while scraper.is_alive():
         version.observe_request("native", "ok", 1000, 1, 1, 1)
         version.observe_batch("idle", 1, 1, 1000)
+        metrics.settle()
     for before, after in pairwise(seen):
         assert all(after[key] >= count for key, count in before.items() if key.startswith("inferd_"))
 

@@ -32,11 +32,12 @@ def mount(app: FastAPI, context: ProtocolContext) -> None:
     async def default_info() -> JSONResponse:
         return _info(Target())
 
-    @app.get("/models/{name}/info", tags=["models"], summary="Metadata of a model")
+    # Described per model by the typed document, so not here.
+    @app.get("/models/{name}/info", include_in_schema=False)
     async def model_info(name: str) -> JSONResponse:
         return _info(Target(name))
 
-    @app.get("/models/{name}/versions/{version}/info", tags=["models"], summary="Metadata of one version")
+    @app.get("/models/{name}/versions/{version}/info", include_in_schema=False)
     async def version_info(name: str, version: int) -> JSONResponse:
         return _info(Target(name, version))
 
