@@ -75,6 +75,12 @@ class PayloadTooLarge(InferdError):
     code = Code.RESOURCE_EXHAUSTED
 
 
+class HeadersTooLarge(InferdError):
+    """The headers are over the configured limit."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
 class RequestTimeout(InferdError):
     """The caller took too long to send its headers or its body."""
 

@@ -21,7 +21,7 @@ from inferd.core.errors import DeadlineExceeded, InferdError, ModelNotReady, Ove
 from inferd.core.messages import InferenceRequest
 from inferd.execution.batch import Batch
 from inferd.execution.queue import BatchQueue
-from inferd.execution.split import split_request
+from inferd.execution.split import SplitRequest
 
 logger = logging.getLogger("inferd.execution")
 
@@ -103,8 +103,10 @@ class Batcher:
         if not self._queue.has_room(request.rows):
             raise self._overloaded()
         if request.rows > self._split_rows > 0:
-            for part in split_request(request, self._split_rows):
-                self._push(part)
+            split = SplitRequest(request, self._split_rows, self._push)
+            # One part for each instance and one to follow at once, so that none waits for this caller's next.
+            for _ in range(len(self._instances) + 1):
+                split.push_next()
         else:
             self._push(request)
 

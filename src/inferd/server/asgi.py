@@ -99,6 +99,7 @@ class Gateway:
         send = self._observed(send, exchange, scope)
         token = request_id_context.set(exchange.request_id)
         try:
+            self._front.check_header_bytes(scope["headers"])
             exchange.principal = self._front.guard.check(method, path, headers)
             limited = _bounded(receive, headers, self._front)
             endpoint = self._front.routes.get(path) or self._front.routes.get(unquote_to_bytes(path))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from inferd.abc import Endpoint
-from inferd.core.errors import PayloadTooLarge
+from inferd.core.errors import HeadersTooLarge, InferdError, PayloadTooLarge
+from inferd.protocols.native.problem import problem
 from inferd.server.guard import Guard
 
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -53,6 +52,15 @@ class Front:
         self.default_headers = headers
         self.default_block = b"".join(b"%b: %b\r\n" % pair for pair in headers)
 
+    def check_header_bytes(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raise ``HeadersTooLarge`` when names and values together are over the limit."""
+        if sum(len(name) + len(value) for name, value in headers) > self.max_header_bytes:
+            raise self.headers_too_large()
+
+    def headers_too_large(self) -> HeadersTooLarge:
+        """The error for headers over the limit."""
+        return HeadersTooLarge(f"the headers are over the limit of {self.max_header_bytes} bytes")
+
     def too_large(self) -> PayloadTooLarge:
         """The error for a body over the limit."""
         return PayloadTooLarge(
@@ -61,6 +69,6 @@ class Front:
             hint="the server's limit is its setting max_body_mb",
         )
 
-    def plain_problem(self, status: int, sentence: str) -> bytes:
-        """A problem document for what never became a request."""
-        return orjson.dumps({"type": "about:blank", "title": sentence, "status": status, "detail": sentence})
+    def refusal(self, error: InferdError) -> tuple[int, bytes]:
+        """Status and problem document for what never became a request."""
+        return problem(error, request_id=new_request_id({}))

@@ -17,7 +17,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from inferd.abc import Endpoint
-from inferd.core.errors import InferdError, RequestTimeout
+from inferd.core.errors import HeadersTooLarge, InferdError, MalformedRequest, RequestTimeout
 from inferd.server.front import Front, new_request_id
 
 logger = logging.getLogger("inferd.server")
@@ -113,14 +113,15 @@ class HotProtocol(HttpToolsProtocol):
         self._known: KnownHead | None = None
         self._queued_bytes = 0
         self._continue_pending = False
-        self._broken = ""
+        self._broken: InferdError | None = None
+        self._lingering = False
         self._closing = False
 
     # What the parser tells
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; what cannot be parsed is answered after everything before it."""
-        if self._broken:
+        if self._broken is not None or self._lingering:
             return
         known = self._known
         if known is not None and data.startswith(known.head) and self._repeat(known, data):
@@ -135,8 +136,8 @@ class HotProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             self._unsupported_upgrade_warning()
         except httptools.HttpParserError:
-            if not self._broken:
-                self._break(400, "This is not HTTP/1.1.")
+            if self._broken is None:
+                self._break(MalformedRequest("this is not HTTP/1.1"))
 
     def _repeat(self, known: KnownHead, data: bytes) -> bool:
         """Handle ``data`` without the parser when it is one whole request whose head is, byte for byte, one that the
@@ -192,22 +193,23 @@ class HotProtocol(HttpToolsProtocol):
         """The headers are not complete: keep what came within the limit."""
         self._header_bytes += self._chunk_bytes
         if self._header_bytes > self.front.max_header_bytes:
-            self._break(431, f"The headers are over {self.front.max_header_bytes} bytes.")
+            self._break(self.front.headers_too_large())
 
-    def _headers_too_large(self) -> bool:
+    def _headers_fit(self) -> bool:
         """Exactly, for the rare request whose chunks were larger than the limit."""
-        limit = self.front.max_header_bytes
         self._header_bytes = 0
-        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) <= limit:
+        try:
+            self.front.check_header_bytes(self.headers)
+        except HeadersTooLarge as error:
+            self._break(error)
             return False
-        self._break(431, f"The headers are over {limit} bytes.")
         return True
 
     def on_headers_complete(self) -> None:
         """Hot or cold is decided here: an exact path in the table and POST is hot."""
         front = self.front
-        if self._broken or (
-            self._chunk_bytes + self._header_bytes > front.max_header_bytes and self._headers_too_large()
+        if self._broken is not None or (
+            self._chunk_bytes + self._header_bytes > front.max_header_bytes and not self._headers_fit()
         ):
             return
         parser = self.parser
@@ -247,7 +249,7 @@ class HotProtocol(HttpToolsProtocol):
         """Keep one piece of the body; a body of one piece is never copied."""
         exchange: Any = self.cycle
         if type(exchange) is not HotExchange:
-            if not self._broken:
+            if self._broken is None:
                 super().on_body(body)
             return
         if exchange.refusal is not None:
@@ -272,7 +274,7 @@ class HotProtocol(HttpToolsProtocol):
         self.phase = ANSWER
         self.progress += 1
         if type(exchange) is not HotExchange:
-            if not self._broken:
+            if self._broken is None:
                 super().on_message_complete()
         elif exchange.refusal is None:
             if exchange.chunks is not None:
@@ -354,8 +356,8 @@ class HotProtocol(HttpToolsProtocol):
             else:
                 self.active = cycle
                 self._start_asgi_task(cycle, app)
-        elif self._broken:
-            self._answer_broken()
+        elif self._broken is not None:
+            self._answer_broken(self._broken)
         elif self._continue_pending:
             self._send_continue()
         elif self._closing and self.phase == ANSWER:
@@ -393,26 +395,24 @@ class HotProtocol(HttpToolsProtocol):
         if not self._continue_pending:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _break(self, status: int, sentence: str) -> None:
+    def _break(self, error: InferdError) -> None:
         """Nothing more can be read from this connection; say so once everything before is answered."""
-        self._broken = f"{status} {sentence}"
+        self._broken = error
         if self.active is None:
-            self._answer_broken()
+            self._answer_broken(error)
 
-    def _answer_broken(self) -> None:
-        status, _, sentence = self._broken.partition(" ")
-        body = self.front.plain_problem(int(status), sentence)
+    def _answer_broken(self, error: InferdError) -> None:
+        status, body = self.front.refusal(error)
+        self.front.render_default(self.server_state.default_headers)
         self.transport.write(
-            STATUS_LINE[int(status)]
-            + self.front.default_block
-            + b"content-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
-            + body
+            b"%b%bcontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+            % (STATUS_LINE[status], self.front.default_block, len(body), body)
         )
         self._linger()
 
     def _linger(self) -> None:
         """Close after the caller had a moment to read the answer: closing on unread data would reset it away."""
-        self._broken = self._broken or "closing"
+        self._lingering = True
         self.loop.call_later(LINGER_S, self.transport.close)
 
     # The connection's ends
@@ -452,12 +452,12 @@ class HotProtocol(HttpToolsProtocol):
 
     def _time_out(self) -> None:
         exchange: Any = self.cycle
-        if self.phase == IDLE or self._broken or (self.phase == HEADERS and not self.url):
+        if self.phase == IDLE or self._broken is not None or (self.phase == HEADERS and not self.url):
             self.transport.close()
         elif self.phase == BODY and type(exchange) is HotExchange and exchange.refusal is None:
             self._refuse(exchange, RequestTimeout("the body took too long to arrive"))
         else:
-            self._break(408, "The request took too long to arrive.")
+            self._break(RequestTimeout("the request took too long to arrive"))
 
 
 def hot_protocol(front: Front) -> type[HotProtocol]:

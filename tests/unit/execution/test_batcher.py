@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inferd.core.config import BatchingConfig
-from inferd.core.errors import Cancelled, DeadlineExceeded, ModelNotReady, Overloaded
+from inferd.core.errors import Cancelled, DeadlineExceeded, ExecutionFailed, ModelNotReady, Overloaded
 from inferd.core.messages import InferenceRequest
 from inferd.execution.batcher import SLOW_BATCHES, Batcher
 from inferd.execution.inline import InlineInstance
@@ -190,11 +190,29 @@ def test_an_over_large_request_is_split_and_joined_in_order():
         request.on_done = lambda done: bench.answers.append(done)
         bench.batcher.submit(request)
         await asyncio.sleep(0)
+        assert bench.batcher.queue_rows == 4
         while bench.instance.batches:
             bench.instance.finish()
+            await asyncio.sleep(0)
         assert bench.model.calls == [4, 4, 2]
         assert bench.answers == [request]
         np.testing.assert_array_equal(request.outputs["y"], x * 2)
+
+    run_virtual(scenario())
+
+
+def test_a_failing_part_fails_the_whole_once_and_the_rest_is_not_executed():
+    async def scenario():
+        bench = Bench(BatchingConfig(max_batch_size=4))
+        bench.model._compute = lambda x: 1 / 0
+        whole = bench.submit(rows=40)
+        await asyncio.sleep(0)
+        while bench.instance.batches:
+            bench.instance.finish()
+            await asyncio.sleep(0)
+        assert isinstance(whole.error, ExecutionFailed)
+        assert len(bench.answers) == 1
+        assert sum(bench.model.calls) <= 8
 
     run_virtual(scenario())
 

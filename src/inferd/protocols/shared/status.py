@@ -11,6 +11,7 @@ HTTP_STATUS: dict[type[errors.InferdError], int] = {
     errors.UnsupportedMediaType: 415,
     errors.NotAcceptable: 406,
     errors.PayloadTooLarge: 413,
+    errors.HeadersTooLarge: 431,
     errors.RequestTimeout: 408,
     errors.ModelNotFound: 404,
     errors.VersionNotFound: 404,
