@@ -187,3 +187,7 @@ class ExecutionFailed(InferdError):
     """The model raised, or answered something that cannot be a result. Details go to the log, not to the caller."""
 
     code = Code.INTERNAL
+
+
+class WrongRowCount(ExecutionFailed):
+    """The model answered another number of rows than it was given: nobody can be told which rows are theirs."""

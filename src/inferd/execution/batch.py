@@ -12,16 +12,12 @@ from time import monotonic_ns
 import numpy as np
 
 from inferd.abc import Model
-from inferd.core.errors import ExecutionFailed, InferdError, InvalidInput
+from inferd.core.errors import ExecutionFailed, InferdError, InvalidInput, WrongRowCount
 from inferd.core.messages import InferenceRequest
 
 logger = logging.getLogger("inferd.execution")
 
 Outputs = Mapping[str, np.ndarray]
-
-
-class WrongRowCount(ExecutionFailed):
-    """The model answered another number of rows than it was given: nobody can be told which rows are theirs."""
 
 
 class Batch:

@@ -169,9 +169,7 @@ class ModelRepository:
         self._on_ready(record.servable)
         record.advance(VersionState.READY)
         self._publish()
-        logger.info(
-            "%s version %d READY after %.2f s", record.model, record.version, time.monotonic() - started
-        )
+        logger.info("%s version %d READY after %.2f s", record.model, record.version, time.monotonic() - started)
 
     def _make_servable(self, loaded: LoadedVersion, loop: asyncio.AbstractEventLoop) -> Servable:
         config = loaded.config
@@ -209,10 +207,7 @@ class ModelRepository:
     def _publish(self) -> None:
         """Swap the table for one that shows the records as they are now."""
         self._engine.table = Table(
-            [
-                VersionStatus(r.model, r.version, r.state, r.reason, r.servable)
-                for r in self.records
-            ],
+            [VersionStatus(r.model, r.version, r.state, r.reason, r.servable) for r in self.records],
             self._default_model,
         )
         self._on_change()

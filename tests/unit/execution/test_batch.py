@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferd.core.errors import ExecutionFailed, InvalidInput
+from inferd.core.errors import ExecutionFailed, InvalidInput, WrongRowCount
 from inferd.core.messages import InferenceRequest
-from inferd.execution.batch import Batch, WrongRowCount
+from inferd.execution.batch import Batch
 from inferd.testing.fakes import FakeModel
 
 

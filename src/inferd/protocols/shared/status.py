@@ -30,6 +30,7 @@ HTTP_STATUS: dict[type[errors.InferdError], int] = {
     errors.PermissionDenied: 403,
     errors.QuotaExceeded: 429,
     errors.ExecutionFailed: 500,
+    errors.WrongRowCount: 500,
 }
 
 
