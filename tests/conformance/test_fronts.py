@@ -11,7 +11,7 @@ from fronts_support import Double, Served, eventually, predict, request
 
 @pytest.fixture(scope="module", params=["hot", "asgi"])
 def served(request):
-    server = Served(Double(), front=request.param, max_body_mb=1.0, max_header_kb=16)
+    server = Served(Double(), front=request.param, max_body_mb=1.0, max_header_kb=16, max_batch_size=64)
     yield server
     server.stop()
 

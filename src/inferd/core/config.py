@@ -17,13 +17,14 @@ class BatchingConfig:
     """Dynamic batching. Four clocks that are never mixed: ``max_wait_ms``, ``queue_timeout_ms``, the execution's
     ``compute_timeout_ms``, and each request's own deadline.
 
-    ``max_batch_size`` counts rows. ``max_wait_ms`` runs from the oldest queued request; 0 takes what is there.
-    ``max_queue_size`` counts rows. ``queue_timeout_ms`` 0 means no bound. ``allowed_sizes`` pads a batch up to the
-    next of these sizes; empty means no padding.
+    ``max_batch_size`` counts rows; 0 lets the warm-up measure it: doubled up to 1,024 while a batch stays below
+    100 ms. ``max_wait_ms`` runs from the oldest queued request; 0 takes what is there. ``max_queue_size`` counts rows.
+    ``queue_timeout_ms`` 0 means no bound. ``allowed_sizes`` pads a batch up to the next of these sizes; empty means
+    no padding.
     """
 
     enabled: bool | None = None
-    max_batch_size: int = 64
+    max_batch_size: int = 0
     max_wait_ms: float = 0.0
     max_queue_size: int = 4096
     queue_timeout_ms: float = 0.0
@@ -40,9 +41,10 @@ class InstanceGroup:
 
 @dataclass(frozen=True, slots=True)
 class ExecutionConfig:
-    """How a batch runs. ``mode`` "auto" measures at warm-up. ``inline_max_us`` bounds the 99th percentile of the
-    largest batch for running on the loop. ``compute_timeout_ms`` 0 means no bound. ``intra_op_threads`` 0 means
-    cores divided by instances. ``max_concurrency`` bounds an async model's calls in flight."""
+    """How a batch runs. ``mode`` "auto" measures at warm-up. ``inline_max_us`` bounds the 99th percentile of a batch
+    for running on the loop; larger ones run in a thread. ``compute_timeout_ms`` 0 means no bound.
+    ``intra_op_threads`` 0 means cores divided by instances. ``max_concurrency`` bounds an async model's calls in
+    flight."""
 
     mode: Literal["auto", "inline", "thread"] = "auto"
     inline_max_us: float = 500.0

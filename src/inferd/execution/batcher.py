@@ -30,9 +30,10 @@ FAR_FUTURE_NS = 1 << 62
 
 
 class BatchInstance(Protocol):
-    """What executes a batch and calls ``batch.on_done`` on the loop: inline or thread."""
+    """What executes a batch and calls ``batch.on_done`` on the loop; before ``execute`` returns for a batch of at
+    most ``inline_rows`` rows."""
 
-    mode: str
+    inline_rows: int
 
     def execute(self, batch: Batch) -> None:
         """Take ``batch``."""
@@ -67,11 +68,10 @@ class Batcher:
         batchable: bool,
         compute_timeout_ms: float = 0.0,
         inline_max_us: float = math.inf,
-        make_thread: Callable[[], BatchInstance] | None = None,
         clock_ns: Callable[[], int] = monotonic_ns,
     ) -> None:
-        """``make_thread`` makes the instance to go on with when an inline model stays slower than
-        ``inline_max_us``. ``clock_ns`` counts with the loop's clock, but finer: uvloop's own has milliseconds."""
+        """``inline_max_us`` is what a batch on the loop may take before the instance is told to use its thread for all.
+        ``clock_ns`` counts with the loop's clock, but finer: uvloop's own has milliseconds."""
         one_at_a_time = not batchable or config.enabled is False
         self._queue = BatchQueue(config, one_at_a_time=one_at_a_time)
         self._split_rows = 0 if one_at_a_time else config.max_batch_size
@@ -91,7 +91,6 @@ class Batcher:
         self._compact_at = 1024
         self._ns_per_row = 0.0
         self._inline_max_ns = inline_max_us * 1e3
-        self._make_thread = make_thread
         self._slow_batches = 0
         self._clock_ns = clock_ns
 
@@ -122,18 +121,17 @@ class Batcher:
 
     def _turn(self) -> None:
         """Once a loop turn: give what is there to the instances that are idle."""
-        self._turn_scheduled = False
         while self._idle and self._queue.rows:
             batch = self._queue.take(self._clock_ns())
             if batch is None:
                 self._wake_later()
-                return
+                break
             self._dispatch(batch)
-            if self._queue.rows and self._idle and self._idle[-1].mode == "inline":
+            if batch.computed_ns and self._queue.rows:
                 # One inline batch a turn: sockets and timers get theirs between two.
-                self._turn_scheduled = True
                 self._loop.call_soon(self._turn)
                 return
+        self._turn_scheduled = False
 
     def _dispatch(self, batch: Batch) -> None:
         instance = self._idle.pop()
@@ -151,13 +149,12 @@ class Batcher:
             timer.cancel()
             self._overrunning.discard(batch)
         compute_ns = batch.computed_ns - batch.executing_ns
-        if instance.mode == "inline":
-            instance = self._replace_if_slow(instance, compute_ns)
-            self._idle.append(instance)
-        else:
-            self._idle.append(instance)
-            if self._queue.rows and not self._turn_scheduled:
-                self._turn()
+        self._idle.append(instance)
+        if batch.rows <= instance.inline_rows:
+            self._watch_inline(instance, compute_ns)
+        elif self._queue.rows and not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._turn()
         self._ns_per_row += 0.1 * (compute_ns / batch.rows - self._ns_per_row)
         self._metrics.observe_batch(batch.reason, len(batch.requests), batch.rows, compute_ns, batch.padded_rows)
         for request, result in zip(batch.requests, batch.results, strict=True):
@@ -168,19 +165,16 @@ class Batcher:
             else:
                 request.complete(result)
 
-    def _replace_if_slow(self, instance: BatchInstance, compute_ns: int) -> BatchInstance:
-        """The instance to go on with: a thread once a number of inline batches in a row were too slow. One alone
-        says little: the machine may have been busy elsewhere."""
+    def _watch_inline(self, instance: BatchInstance, compute_ns: int) -> None:
+        """Send everything to the thread once a number of inline batches in a row were too slow. One alone says little:
+        the machine may have been busy elsewhere."""
         if compute_ns <= self._inline_max_ns:
             self._slow_batches = 0
-            return instance
+            return
         self._slow_batches += 1
-        if self._slow_batches < SLOW_BATCHES or self._make_thread is None:
-            return instance
-        logger.warning("an inline model takes %d us a batch: it goes on in a thread", compute_ns // 1000)
-        instance = self._make_thread()
-        self._instances = [instance]
-        return instance
+        if self._slow_batches >= SLOW_BATCHES:
+            logger.warning("an inline model takes %d us a batch: it goes on in a thread", compute_ns // 1000)
+            instance.inline_rows = 0
 
     def _overran(self, batch: Batch) -> None:
         """The compute timeout fired: answer the callers; the instance is wedged until the model returns."""
@@ -199,7 +193,9 @@ class Batcher:
 
     def _woken(self) -> None:
         self._wake = None
-        self._turn()
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._turn()
 
     def _cancelled(self, request: InferenceRequest) -> None:
         """The caller left: a waiting request is forgotten now, a running one's answer is dropped when it comes."""
@@ -264,8 +260,8 @@ class Batcher:
 
     @property
     def mode(self) -> str:
-        """Where batches run: "inline" or "thread"."""
-        return self._instances[0].mode
+        """Where batches run: "inline", at least the small ones, or "thread"."""
+        return "inline" if self._instances[0].inline_rows else "thread"
 
     @property
     def wedged(self) -> bool:

@@ -58,12 +58,12 @@ class LoadedVersion:
 
     @property
     def mode(self) -> str:
-        """Where batches run: "inline" or "thread"."""
-        return self.measured.mode
+        """Where batches run: "inline", at least the small ones, or "thread"."""
+        return "inline" if self.measured.inline_rows else "thread"
 
     @property
     def cost_us(self) -> float:
-        """99th percentile of the largest batch at warm-up, in microseconds."""
+        """What the largest batch cost at warm-up, in microseconds."""
         return self.measured.cost_us
 
     @property
@@ -109,7 +109,8 @@ def load_version(
         _close(models)
         logger.exception("%s version %d could not be loaded", config.name, version)
         raise LoadFailed(f"{runtime.name} could not load it: {_first_line(error)}") from error
-    config = replace(config, batching=replace(config.batching, enabled=measured.batching))
+    batching = replace(config.batching, enabled=measured.batching, max_batch_size=measured.max_batch_size)
+    config = replace(config, batching=batching)
     return LoadedVersion(config, version, runtime.name, tuple(models), measured, digest(artefact), load_s)
 
 
@@ -134,7 +135,13 @@ def _load_model(runtime: Runtime, config: ModelConfig, artefact: Path) -> Model:
             raise
         raise MissingExtra(f"{config.name} ({runtime.name})", runtime.extra) from error
     hooks = artefact.parent / HOOKS_FILE
-    return wrap(model, hooks, config) if hooks.is_file() else model
+    if not hooks.is_file():
+        return model
+    try:
+        return wrap(model, hooks, config)
+    except Exception:
+        model.close()
+        raise
 
 
 def _warn_of_oversubscription(config: ModelConfig) -> None:

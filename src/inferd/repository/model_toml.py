@@ -21,7 +21,7 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _SECTIONS: dict[str, type] = {"batching": BatchingConfig, "instances": InstanceGroup, "execution": ExecutionConfig}
 _TENSORS = {"input": "inputs", "output": "outputs"}
-_AT_LEAST_ONE = {"max_batch_size", "max_queue_size", "max_concurrency", "count", "allowed_sizes"}
+_AT_LEAST_ONE = {"max_queue_size", "max_concurrency", "count", "allowed_sizes"}
 # Not ``allow_pickle``: the folder that brings a pickle must not be able to declare it safe.
 _PLAIN = ("name", "runtime", "select_outputs", "batchable", "nan")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,9 @@ from typing import Any
 from inferd.core.config import ModelConfig
 from inferd.core.errors import InferdError
 from inferd.core.lifecycle import VersionState, move
-from inferd.execution.batcher import Batcher, BatchInstance
-from inferd.execution.inline import InlineInstance
-from inferd.execution.thread import ThreadInstance
 from inferd.repository.desired import WantedModel
 from inferd.repository.loader import LoadedVersion, load_version
+from inferd.repository.servables import make_servable
 from inferd.serving.engine import Engine
 from inferd.serving.servable import Servable
 from inferd.serving.table import Table, VersionStatus
@@ -165,35 +163,11 @@ class ModelRepository:
             logger.error("%s version %d FAILED: %s", record.model, record.version, error.message)
             self._publish()
             return
-        record.servable = self._make_servable(record.loaded, loop)
+        record.servable = make_servable(record.loaded, loop, self._metrics)
         self._on_ready(record.servable)
         record.advance(VersionState.READY)
         self._publish()
         logger.info("%s version %d READY after %.2f s", record.model, record.version, time.monotonic() - started)
-
-    def _make_servable(self, loaded: LoadedVersion, loop: asyncio.AbstractEventLoop) -> Servable:
-        config = loaded.config
-        metrics = self._metrics.version(config.name, loaded.version)
-        batcher = Batcher(
-            make_instances(loaded, loop),
-            config.batching,
-            metrics,
-            loop,
-            batchable=loaded.model.batchable,
-            compute_timeout_ms=config.execution.compute_timeout_ms,
-            inline_max_us=config.execution.inline_max_us,
-            make_thread=lambda: _thread(loaded, loop, 0),
-        )
-        return Servable(
-            config,
-            loaded.version,
-            signatures=loaded.signatures,
-            metadata=loaded.metadata,
-            batchable=loaded.model.batchable,
-            batcher=batcher,
-            metrics=metrics,
-            info=describe_version(loaded),
-        )
 
     def _unload(self, record: VersionRecord) -> None:
         if record.servable is None or record.loaded is None:
@@ -211,55 +185,3 @@ class ModelRepository:
             self._default_model,
         )
         self._on_change()
-
-
-def make_instances(loaded: LoadedVersion, loop: asyncio.AbstractEventLoop) -> list[BatchInstance]:
-    """The instances that execute a loaded version: one inline, or as many threads as configured."""
-    if loaded.mode == "inline":
-        return [InlineInstance(loaded.model, loaded.config.batching.allowed_sizes)]
-    return [_thread(loaded, loop, index) for index in range(instance_count(loaded))]
-
-
-def instance_count(loaded: LoadedVersion) -> int:
-    """Threads that execute this version: the configured number, or an async model's calls in flight."""
-    return max(loaded.config.instances.count, getattr(loaded.model, "max_concurrency", 1))
-
-
-def _thread(loaded: LoadedVersion, loop: asyncio.AbstractEventLoop, index: int) -> ThreadInstance:
-    model = loaded.models[index % len(loaded.models)]
-    name = f"inferd-{loaded.config.name}-{loaded.version}-{index}"
-    return ThreadInstance(model, loop, name, loaded.config.batching.allowed_sizes)
-
-
-def describe_version(loaded: LoadedVersion) -> Mapping[str, Any]:
-    """What ``/model/info`` shows of a loaded version, besides its signature."""
-    config, metadata = loaded.config, loaded.metadata
-    return {
-        "runtime": loaded.runtime,
-        "runtime_version": metadata.runtime_version,
-        "platform": metadata.platform,
-        "device": metadata.device,
-        "digest": loaded.digest,
-        "load_s": round(loaded.load_s, 4),
-        "warmup_s": round(loaded.warmup_s, 4),
-        "batching": {
-            "enabled": loaded.measured.batching,
-            "max_batch_size": config.batching.max_batch_size if loaded.measured.batching else 1,
-            "max_wait_ms": config.batching.max_wait_ms,
-            "max_queue_size": config.batching.max_queue_size,
-            "queue_timeout_ms": config.batching.queue_timeout_ms,
-            "allowed_sizes": list(config.batching.allowed_sizes),
-            "max_batch_difference": loaded.max_batch_difference,
-        },
-        "execution": {
-            "instances": 1 if loaded.mode == "inline" else instance_count(loaded),
-            "cost_us": round(loaded.cost_us, 1),
-            "cost_of_rows": loaded.measured.largest_batch,
-            "inline_max_us": config.execution.inline_max_us,
-            "compute_timeout_ms": config.execution.compute_timeout_ms,
-        },
-        "nan": config.nan,
-        "classes": list(metadata.classes),
-        "feature_names": list(metadata.feature_names),
-        "provenance": dict(metadata.provenance),
-    }

@@ -88,7 +88,10 @@ def _row(record: VersionRecord) -> tuple[str, ...]:
     servable = record.servable
     if servable is None:
         return record.model, str(record.version), record.config.runtime, "", record.state.value, "", ""
-    mode = f"{servable.batcher.mode} ({servable.info['execution']['cost_us']:.0f} µs)"
+    execution = servable.info["execution"]
+    rows, inline_rows = execution["cost_of_rows"], execution["inline_rows"]
+    where = "thread" if not inline_rows else "inline" if inline_rows >= rows else f"inline to {inline_rows} rows"
+    mode = f"{where} ({execution['cost_us'] / 1e3:.2g} ms for {rows})"
     device, runtime = servable.metadata.device, str(servable.info["runtime"])
     return (
         record.model,

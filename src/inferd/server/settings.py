@@ -65,7 +65,7 @@ class Settings:
     drain_timeout_s: float = _option(30.0, "Seconds that accepted requests may take to finish on shutdown.", least=0)
     load_parallelism: int = _option(2, "Models loaded at the same time.", least=1)
 
-    max_batch_size: int | None = _option(None, "Most rows in one batch.", least=1)
+    max_batch_size: int | None = _option(None, "Most rows in one batch; 0: measured at warm-up.", least=0)
     max_wait_ms: float | None = _option(None, "Milliseconds the oldest request waits for more rows.", least=0)
     max_queue_size: int | None = _option(None, "Most rows waiting for one model.", least=1)
     queue_timeout_ms: float | None = _option(None, "Milliseconds a request may wait in the queue; 0: any.", least=0)

@@ -46,7 +46,7 @@ class FakeModel:
 class HeldInstance:
     """An instance that keeps its batches until the test says ``finish``: a model that is busy for as long as needed."""
 
-    mode = "thread"
+    inline_rows = 0
 
     def __init__(self, model: FakeModel) -> None:
         self.model = model

@@ -1,6 +1,8 @@
 """The scheduler's clocks, limits and promises, on virtual time."""
 
 import asyncio
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,8 +11,7 @@ from inferd.core.config import BatchingConfig
 from inferd.core.errors import Cancelled, DeadlineExceeded, ExecutionFailed, ModelNotReady, Overloaded
 from inferd.core.messages import InferenceRequest
 from inferd.execution.batcher import SLOW_BATCHES, Batcher
-from inferd.execution.inline import InlineInstance
-from inferd.execution.thread import ThreadInstance
+from inferd.execution.instance import ModelInstance
 from inferd.testing.clock import run_virtual
 from inferd.testing.fakes import CountingMetrics, FakeModel, HeldInstance
 
@@ -28,11 +29,11 @@ class Bench:
         self.answers = []
         self.batcher = Batcher(
             instances or [self.instance],
-            config or BatchingConfig(),
+            config or BatchingConfig(max_batch_size=64),
             self.metrics,
             self.loop,
             batchable=True,
-            clock_ns=self.loop.time_ns,
+            clock_ns=getattr(self.loop, "time_ns", time.monotonic_ns),
             **options,
         )
 
@@ -43,6 +44,10 @@ class Bench:
         request.on_done = lambda done: self.answers.append((done, self.loop.time()))
         self.batcher.submit(request)
         return request
+
+
+def inline(model, rows=1000):
+    return ModelInstance(model, asyncio.get_running_loop(), "test", inline_rows=rows)
 
 
 def test_requests_of_one_loop_turn_share_a_batch():
@@ -77,7 +82,7 @@ def test_what_arrives_while_the_instance_is_busy_goes_together_when_it_is_free()
 
 def test_a_wait_is_kept_from_the_oldest_request_and_not_longer():
     async def scenario():
-        bench = Bench(BatchingConfig(max_wait_ms=20))
+        bench = Bench(BatchingConfig(max_batch_size=64, max_wait_ms=20))
         bench.submit()
         await asyncio.sleep(0.015)
         bench.submit()
@@ -122,7 +127,7 @@ def test_an_earlier_deadline_moves_the_timer_forward():
 
 def test_the_queue_timeout_ends_with_the_queue_and_the_deadline_does_not():
     async def scenario():
-        bench = Bench(BatchingConfig(queue_timeout_ms=10))
+        bench = Bench(BatchingConfig(max_batch_size=64, queue_timeout_ms=10))
         running = bench.submit(deadline_ms=100)
         await asyncio.sleep(0)
         waiting = bench.submit()
@@ -170,7 +175,7 @@ def test_a_caller_who_leaves_while_the_model_runs_is_answered_once():
 
 def test_a_full_queue_refuses_and_says_when_to_come_back():
     async def scenario():
-        bench = Bench(BatchingConfig(max_queue_size=2))
+        bench = Bench(BatchingConfig(max_batch_size=64, max_queue_size=2))
         bench.submit()
         await asyncio.sleep(0)
         bench.submit(rows=2)
@@ -251,7 +256,7 @@ def test_beyond_the_compute_timeout_callers_get_an_answer_and_the_instance_no_wo
 
 def test_closing_answers_what_still_waits():
     async def scenario():
-        bench = Bench(BatchingConfig(max_wait_ms=1000))
+        bench = Bench(BatchingConfig(max_batch_size=64, max_wait_ms=1000))
         waiting = bench.submit()
         bench.batcher.close()
         assert isinstance(waiting.error, ModelNotReady)
@@ -275,7 +280,7 @@ def test_answered_deadlines_do_not_pile_up():
 def test_an_inline_model_executes_in_the_turn_and_one_batch_a_turn():
     async def scenario():
         model = FakeModel()
-        bench = Bench(BatchingConfig(max_batch_size=2), instances=[InlineInstance(model)])
+        bench = Bench(BatchingConfig(max_batch_size=2), instances=[inline(model)])
         for _ in range(3):
             bench.submit()
         await asyncio.sleep(0)
@@ -287,20 +292,35 @@ def test_an_inline_model_executes_in_the_turn_and_one_batch_a_turn():
     run_virtual(scenario())
 
 
-def test_an_inline_model_that_stays_slow_goes_on_in_another_instance():
+def test_a_batch_too_large_for_the_loop_goes_to_the_thread():
     async def scenario():
         model = FakeModel()
-        held = HeldInstance(model)
-        bench = Bench(instances=[InlineInstance(model)], inline_max_us=0.0, make_thread=lambda: held)
+        bench = Bench(instances=[inline(model, rows=3)])
+        threads = []
+        model._compute = lambda x: threads.append(threading.current_thread()) or x
+        small, large = bench.submit(rows=3), InferenceRequest({"x": np.zeros((4, 2), np.float32)})
+        await asyncio.sleep(0)
+        answered = bench.loop.create_future()
+        large.rows = 4
+        large.on_done = answered.set_result
+        bench.batcher.submit(large)
+        await answered
+        assert threads[0] is threading.current_thread()
+        assert threads[1] is not threading.current_thread()
+        assert small.outputs is not None
+        assert large.outputs is not None
+
+    asyncio.run(scenario())
+
+
+def test_an_inline_model_that_stays_slow_goes_on_in_a_thread():
+    async def scenario():
+        bench = Bench(instances=[inline(FakeModel())], inline_max_us=0.0)
         for _ in range(SLOW_BATCHES):
             assert bench.batcher.mode == "inline"
             bench.submit()
             await asyncio.sleep(0)
         assert bench.batcher.mode == "thread"
-        last = bench.submit()
-        await asyncio.sleep(0)
-        held.finish()
-        assert last.outputs is not None
 
     run_virtual(scenario())
 
@@ -309,8 +329,8 @@ def test_a_real_thread_completes_on_the_loop():
     async def scenario():
         loop = asyncio.get_running_loop()
         metrics = CountingMetrics()
-        instance = ThreadInstance(FakeModel(), loop, "test")
-        batcher = Batcher([instance], BatchingConfig(), metrics, loop, batchable=True)
+        instance = ModelInstance(FakeModel(), loop, "test")
+        batcher = Batcher([instance], BatchingConfig(max_batch_size=64), metrics, loop, batchable=True)
         requests = []
         for value in range(50):
             request = InferenceRequest({"x": np.full((1, 2), value, np.float32)})

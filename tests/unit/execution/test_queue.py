@@ -72,7 +72,7 @@ def test_different_keys_never_share_a_batch_and_take_turns():
 
 
 def test_a_removed_request_is_never_taken_and_frees_its_rows():
-    queue = BatchQueue(BatchingConfig(max_queue_size=4))
+    queue = BatchQueue(BatchingConfig(max_batch_size=64, max_queue_size=4))
     request = make_request(rows=4)
     queue.push(request, 0)
     assert queue.remove(request)
@@ -82,7 +82,7 @@ def test_a_removed_request_is_never_taken_and_frees_its_rows():
 
 
 def test_a_full_queue_has_no_room_and_an_empty_one_takes_any_size():
-    queue = BatchQueue(BatchingConfig(max_queue_size=4))
+    queue = BatchQueue(BatchingConfig(max_batch_size=64, max_queue_size=4))
     assert queue.has_room(100)
     queue.push(make_request(rows=3), 0)
     assert queue.has_room(1)
