@@ -91,103 +91,113 @@ class Gateway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
         path = scope.get("raw_path") or scope["path"].encode()
         path = path.removeprefix(scope.get("root_path", "").encode())
-        method = scope["method"].encode()
-        exchange = AsgiExchange(method, path, scope["query_string"], headers, new_request_id(headers))
-        send = self._observed(send, exchange, scope)
-        token = request_id_context.set(exchange.request_id)
+        headers = dict(scope["headers"])
+        exchange = AsgiExchange(scope["method"].encode(), path, scope["query_string"], headers, new_request_id(headers))
+        front = self._front
         try:
-            self._front.check_header_bytes(scope["headers"])
-            exchange.principal = self._front.guard.check(method, path, headers)
-            limited = _bounded(receive, headers, self._front)
-            endpoint = self._front.routes.get(path) or self._front.routes.get(unquote_to_bytes(path))
-            if endpoint is not None and method == b"POST":
-                await _answer_hot(endpoint, exchange, limited, send)
+            front.check_header_bytes(scope["headers"])
+            exchange.principal = front.guard.check(exchange.method, path, headers)
+            length = headers.get(b"content-length", b"")
+            if len(length) >= front.max_body_digits and length.isdigit() and int(length) > front.max_body_bytes:
+                raise front.too_large()
+            endpoint = front.routes.get(path) or front.routes.get(unquote_to_bytes(path))
+            if endpoint is not None and exchange.method == b"POST":
+                sent_bytes = await self._answer_hot(endpoint, exchange, receive, send)
             else:
-                scope.setdefault("state", {})["principal"] = exchange.principal
-                await self._app(scope, limited, send)
+                sent_bytes = await self._answer_cold(exchange, scope, receive, send)
         except InferdError as error:
-            await _send_problem(send, error, exchange.request_id)
+            sent_bytes = await _send_problem(send, error, exchange)
+        if front.access_log is not None and exchange.status:
+            front.access_log(exchange, scope.get("client"), sent_bytes)
+
+    async def _answer_hot(self, endpoint: Endpoint, exchange: AsgiExchange, receive: Receive, send: Send) -> int:
+        """Answer by the endpoint; returns the bytes of body sent."""
+        message = await receive()
+        body = message.get("body", b"")
+        if message.get("more_body"):
+            body = await self._rest_of_body(body, receive)
+        if body is None or message["type"] == "http.disconnect":
+            return 0
+        if len(body) > self._front.max_body_bytes:
+            raise self._front.too_large()
+        exchange.body = body
+        endpoint.handle(exchange)
+        timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, exchange.watch, receive)
+        try:
+            answer = await exchange.answer
         finally:
-            request_id_context.reset(token)
+            timer.cancel()
+            if exchange.watcher is not None:
+                exchange.watcher.cancel()
+            # The task itself was cancelled (the server gives up): nobody takes the answer any more.
+            if not exchange.answer.done() and exchange.on_disconnect is not None:
+                exchange.on_disconnect()
+        if answer is None:
+            return 0
+        status, lines, body = answer
+        await _send(send, exchange, status, [tuple(line.split(b": ", 1)) for line in lines[:-2].split(b"\r\n")], body)
+        return len(body)
 
-    def _observed(self, send: Send, exchange: AsgiExchange, scope: Scope) -> Send:
-        """``send`` that adds the request id, and writes the access log's line at the end."""
+    async def _rest_of_body(self, first: bytes, receive: Receive) -> bytes | None:
+        """The whole body, or None when the caller left. Raises ``PayloadTooLarge`` before more than that is kept."""
+        chunks, size = [first], len(first)
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._front.max_body_bytes:
+                raise self._front.too_large()
+            if not message.get("more_body"):
+                return b"".join(chunks)
+
+    async def _answer_cold(self, exchange: AsgiExchange, scope: Scope, receive: Receive, send: Send) -> int:
+        """Answer by FastAPI; returns the bytes of body sent."""
         request_id = (b"x-request-id", exchange.request_id.encode("ascii"))
-        sent_bytes = 0
+        sent_bytes = received_bytes = 0
 
-        async def observed(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal sent_bytes
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), request_id]
-            else:
-                sent_bytes += len(message.get("body", b""))
+            sent_bytes += len(message.get("body", b""))
             await send(message)
-            is_end = message["type"] != "http.response.start" and not message.get("more_body")
-            if is_end and self._front.access_log is not None:
-                self._front.access_log(exchange, scope.get("client"), sent_bytes)
 
-        return observed
+        async def receive_bounded() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > self._front.max_body_bytes:
+                raise self._front.too_large()
+            return message
 
-
-async def _answer_hot(endpoint: Endpoint, exchange: AsgiExchange, receive: Receive, send: Send) -> None:
-    chunks = []
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return
-        chunks.append(message.get("body", b""))
-        if not message.get("more_body"):
-            break
-    exchange.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    endpoint.handle(exchange)
-    timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, exchange.watch, receive)
-    try:
-        answer = await exchange.answer
-    finally:
-        timer.cancel()
-        if exchange.watcher is not None:
-            exchange.watcher.cancel()
-        # The task itself was cancelled (the server gives up): nobody takes the answer any more.
-        if not exchange.answer.done() and exchange.on_disconnect is not None:
-            exchange.on_disconnect()
-    if answer is not None:
-        status, lines, body = answer
-        pairs = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n") if line]
-        await _send(send, status, [*pairs, (b"content-length", b"%d" % len(body))], body)
+        token = request_id_context.set(exchange.request_id)
+        try:
+            scope.setdefault("state", {})["principal"] = exchange.principal
+            await self._app(scope, receive_bounded, send_with_id)
+        finally:
+            request_id_context.reset(token)
+        return sent_bytes
 
 
-async def _send(send: Send, status: int, headers: list[Any], body: bytes) -> None:
+async def _send(send: Send, exchange: AsgiExchange, status: int, headers: list[Any], body: bytes) -> None:
+    exchange.status = status
+    headers.append((b"content-length", b"%d" % len(body)))
+    headers.append((b"x-request-id", exchange.request_id.encode("ascii")))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def _send_problem(send: Send, error: InferdError, request_id: str) -> None:
-    status, body = problem(error, request_id=request_id)
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+async def _send_problem(send: Send, error: InferdError, exchange: AsgiExchange) -> int:
+    status, body = problem(error, request_id=exchange.request_id)
+    headers = [(b"content-type", b"application/problem+json")]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if status == 413:
+    if status in (413, 431):
         headers.append((b"connection", b"close"))
-    await _send(send, status, headers, body)
-
-
-def _bounded(receive: Receive, headers: Mapping[bytes, bytes], front: Front) -> Receive:
-    """``receive`` that raises ``PayloadTooLarge`` before more than the limit of body is kept."""
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > front.max_body_bytes:
-        raise front.too_large()
-    received = 0
-
-    async def receive_bounded() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > front.max_body_bytes:
-            raise front.too_large()
-        return message
-
-    return receive_bounded
+    await _send(send, exchange, status, headers, body)
+    return len(body)
