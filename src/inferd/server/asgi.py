@@ -85,6 +85,8 @@ class Gateway:
     def __init__(self, app: App, front: Front) -> None:
         self._app = app
         self._front = front
+        self._waiting: dict[AsgiExchange, Receive] = {}
+        self._sweep_scheduled = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
@@ -124,11 +126,13 @@ class Gateway:
             raise self._front.too_large()
         exchange.body = body
         endpoint.handle(exchange)
-        timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, exchange.watch, receive)
+        self._waiting[exchange] = receive
+        if not self._sweep_scheduled:
+            self._sweep_later()
         try:
             answer = await exchange.answer
         finally:
-            timer.cancel()
+            self._waiting.pop(exchange, None)
             if exchange.watcher is not None:
                 exchange.watcher.cancel()
             # The task itself was cancelled (the server gives up): nobody takes the answer any more.
@@ -139,6 +143,19 @@ class Gateway:
         status, lines, body = answer
         await _send(send, exchange, status, [tuple(line.split(b": ", 1)) for line in lines[:-2].split(b"\r\n")], body)
         return len(body)
+
+    def _sweep_later(self) -> None:
+        self._sweep_scheduled = True
+        asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._sweep)
+
+    def _sweep(self) -> None:
+        """Watch those who have waited for long; one timer for all of them instead of one a request (3 µs)."""
+        self._sweep_scheduled = False
+        since_ns = monotonic_ns() - int(WATCH_AFTER_S * 1e9)
+        for exchange in [each for each in self._waiting if each.received_ns <= since_ns]:
+            exchange.watch(self._waiting.pop(exchange))
+        if self._waiting:
+            self._sweep_later()
 
     async def _rest_of_body(self, first: bytes, receive: Receive) -> bytes | None:
         """The whole body, or None when the caller left. Raises ``PayloadTooLarge`` before more than that is kept."""
