@@ -90,7 +90,7 @@ def _execute(loaded: LoadedVersion, rows: Rows, names: tuple[str, ...]) -> Itera
             size = len(next(iter(inputs.values()))) if batchable else 1
             batch = Batch([InferenceRequest(inputs, wanted=names, parameters=rows.parameters)], size, "offline")
             batch.execute(loaded.model, batching.allowed_sizes)
-            (result,) = batch.results
+            ((_, result),) = batch.answers
             if isinstance(result, InferdError):
                 raise type(result)(f"rows {done + 1} to {done + size}: {result.message}")
             yield result

@@ -21,25 +21,35 @@ Outputs = Mapping[str, np.ndarray]
 
 
 class Batch:
-    """Requests that share a key, executed together; ``results`` holds one entry a request, in order."""
+    """Requests that share a key, executed together; ``answers`` then pairs each with its outputs or error."""
 
-    __slots__ = ("computed_ns", "executing_ns", "on_done", "padded_rows", "reason", "requests", "results", "rows")
+    __slots__ = ("answers", "computed_ns", "executing_ns", "on_done", "padded_rows", "reason", "requests", "rows")
 
     def __init__(self, requests: Sequence[InferenceRequest], rows: int, reason: str) -> None:
         self.requests = requests
         self.rows = rows
         self.reason = reason
-        self.results: Sequence[Outputs | InferdError] = ()
+        self.answers: Sequence[tuple[InferenceRequest, Outputs | InferdError]] = ()
         self.on_done: Callable[[Batch], None] = _nobody
         self.padded_rows = 0
         self.executing_ns = 0
         self.computed_ns = 0
 
     def execute(self, model: Model, allowed_sizes: Sequence[int] = ()) -> None:
-        """Fill ``results``; never raises, so that a thread which runs it lives on."""
+        """Fill ``answers``; never raises, so that a thread which runs it lives on."""
         self.executing_ns = monotonic_ns()
-        self.results = self._execute(model, self.requests, self.rows, allowed_sizes)
+        requests = self.requests
+        if requests:
+            results = self._execute(model, requests, self.rows, allowed_sizes)
+            self.answers = list(zip(requests, results, strict=True))
         self.computed_ns = monotonic_ns()
+
+    def drop_answered(self) -> None:
+        """Leave out those who left or expired since the batch was made."""
+        waiting = [request for request in self.requests if not request.done]
+        if len(waiting) < len(self.requests):
+            self.requests = waiting
+            self.rows = sum(request.rows for request in waiting)
 
     def _execute(
         self, model: Model, requests: Sequence[InferenceRequest], rows: int, allowed_sizes: Sequence[int]

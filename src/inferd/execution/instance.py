@@ -57,6 +57,7 @@ class ModelInstance:
     def _work(self) -> None:
         inbox, model, sizes, call_soon = self._inbox, self._model, self._allowed_sizes, self._loop.call_soon_threadsafe
         while (batch := inbox.get()) is not None:
+            batch.drop_answered()
             batch.execute(model, sizes)
             try:
                 call_soon(batch.on_done, batch)

@@ -65,17 +65,81 @@ def test_requests_of_one_loop_turn_share_a_batch():
 def test_what_arrives_while_the_instance_is_busy_goes_together_when_it_is_free():
     async def scenario():
         bench = Bench()
-        bench.submit()
+        for _ in range(10):
+            bench.submit()
         await asyncio.sleep(0)
-        for _ in range(7):
+        for _ in range(4):
             bench.submit()
         await asyncio.sleep(0)
         assert len(bench.instance.batches) == 1
         bench.instance.finish()
-        assert [len(batch.requests) for batch in bench.instance.batches] == [7]
+        assert [len(batch.requests) for batch in bench.instance.batches] == [4]
         bench.instance.finish()
-        assert len(bench.answers) == 8
-        assert bench.metrics.batches == [("idle", 1, 1), ("idle", 7, 7)]
+        assert len(bench.answers) == 14
+        assert bench.metrics.batches == [("idle", 10, 10), ("idle", 4, 4)]
+
+    run_virtual(scenario())
+
+
+def test_once_half_of_all_is_waiting_the_next_batch_is_handed_ahead():
+    async def scenario():
+        bench = Bench()
+        for _ in range(3):
+            bench.submit()
+        await asyncio.sleep(0)
+        for waiting in range(1, 4):
+            bench.submit()
+            await asyncio.sleep(0)
+            assert len(bench.instance.batches) == (2 if waiting == 3 else 1)
+        bench.submit()
+        await asyncio.sleep(0)
+        assert len(bench.instance.batches) == 2, "no more than one is handed ahead"
+        while bench.instance.batches:
+            bench.instance.finish()
+        assert bench.model.calls == [3, 3, 1]
+        assert bench.batcher.statistics() == {
+            "queue_rows": 0,
+            "running_batches": 0,
+            "idle_instances": 1,
+            "wedged_instances": 0,
+        }
+
+    run_virtual(scenario())
+
+
+def test_an_instance_that_hangs_gives_back_what_it_was_handed_ahead():
+    async def scenario():
+        model = FakeModel()
+        stuck, good = HeldInstance(model), HeldInstance(model)
+        bench = Bench(instances=[good, stuck], compute_timeout_ms=30)
+        first, _ = bench.submit(), await asyncio.sleep(0)
+        second, _ = bench.submit(), await asyncio.sleep(0)
+        waiting, _ = bench.submit(rows=4), await asyncio.sleep(0)
+        assert [len(each.batches) for each in (good, stuck)] == [2, 1]
+        await asyncio.sleep(0.02)
+        good.batches, held = good.batches[1:], good.batches[:1]
+        stuck.finish()
+        await asyncio.sleep(0.015)
+        assert isinstance(first.error or second.error, DeadlineExceeded)
+        assert not waiting.done
+        stuck.finish()
+        assert waiting.outputs is not None
+        for late in (*held, *good.batches):
+            late.execute(model)
+            late.on_done(late)
+        assert len(bench.answers) == 3
+
+    run_virtual(scenario())
+
+
+def test_nothing_waits_for_instances_that_all_hang():
+    async def scenario():
+        bench = Bench(compute_timeout_ms=30)
+        bench.submit(rows=9)
+        await asyncio.sleep(0.02)
+        waiting = bench.submit()
+        await asyncio.sleep(0.011)
+        assert isinstance(waiting.error, ModelNotReady)
 
     run_virtual(scenario())
 
@@ -97,7 +161,7 @@ def test_a_wait_is_kept_from_the_oldest_request_and_not_longer():
 def test_an_expired_request_is_answered_on_time_though_the_instance_is_busy_and_never_executed():
     async def scenario():
         bench = Bench()
-        bench.submit()
+        bench.submit(rows=9)
         await asyncio.sleep(0)
         late = bench.submit(deadline_ms=50)
         await asyncio.sleep(1)
@@ -106,7 +170,7 @@ def test_an_expired_request_is_answered_on_time_though_the_instance_is_busy_and_
         bench.instance.finish()
         await asyncio.sleep(0)
         assert not bench.instance.batches
-        assert bench.model.calls == [1]
+        assert bench.model.calls == [9]
         assert bench.metrics.expired == {"queue": 1}
 
     run_virtual(scenario())
@@ -128,7 +192,7 @@ def test_an_earlier_deadline_moves_the_timer_forward():
 def test_the_queue_timeout_ends_with_the_queue_and_the_deadline_does_not():
     async def scenario():
         bench = Bench(BatchingConfig(max_batch_size=64, queue_timeout_ms=10))
-        running = bench.submit(deadline_ms=100)
+        running = bench.submit(rows=9, deadline_ms=100)
         await asyncio.sleep(0)
         waiting = bench.submit()
         await asyncio.sleep(0.05)
@@ -144,7 +208,7 @@ def test_the_queue_timeout_ends_with_the_queue_and_the_deadline_does_not():
 def test_a_caller_who_leaves_the_queue_is_forgotten_at_once():
     async def scenario():
         bench = Bench()
-        bench.submit()
+        bench.submit(rows=9)
         await asyncio.sleep(0)
         gone = bench.submit(rows=3)
         gone.cancel()
@@ -152,7 +216,7 @@ def test_a_caller_who_leaves_the_queue_is_forgotten_at_once():
         assert bench.batcher.queue_rows == 0
         bench.instance.finish()
         await asyncio.sleep(0)
-        assert bench.model.calls == [1]
+        assert bench.model.calls == [9]
         assert bench.metrics.cancelled == {"queue": 1}
 
     run_virtual(scenario())
@@ -176,7 +240,7 @@ def test_a_caller_who_leaves_while_the_model_runs_is_answered_once():
 def test_a_full_queue_refuses_and_says_when_to_come_back():
     async def scenario():
         bench = Bench(BatchingConfig(max_batch_size=64, max_queue_size=2))
-        bench.submit()
+        bench.submit(rows=9)
         await asyncio.sleep(0)
         bench.submit(rows=2)
         with pytest.raises(Overloaded) as caught:
@@ -195,7 +259,7 @@ def test_an_over_large_request_is_split_and_joined_in_order():
         request.on_done = lambda done: bench.answers.append(done)
         bench.batcher.submit(request)
         await asyncio.sleep(0)
-        assert bench.batcher.queue_rows == 4
+        assert len(bench.instance.batches) == 2, "one executes, one is handed ahead, the third is not made yet"
         while bench.instance.batches:
             bench.instance.finish()
             await asyncio.sleep(0)
