@@ -103,15 +103,22 @@ class Batcher:
         ``ModelNotReady`` when every instance is wedged: then it was not taken."""
         if self._wedged and self.wedged:
             raise ModelNotReady("every instance is busy beyond its compute timeout", retry_after_s=1)
+        if request.rows > self._split_rows > 0:
+            self._submit_split(request)
+            return
         if not self._queue.has_room(request.rows):
             raise self._overloaded()
-        if request.rows > self._split_rows > 0:
-            split = SplitRequest(request, self._split_rows, self._push)
-            # One part for each instance and one to follow at once, so that none waits for this caller's next.
-            for _ in range(len(self._instances) + 1):
-                split.push_next()
-        else:
-            self._push(request)
+        self._push(request)
+
+    def _submit_split(self, request: InferenceRequest) -> None:
+        """Of an over-large request one part for each instance and one to follow at once wait in the queue, so it needs
+        room for no more."""
+        parts = len(self._instances) + 1
+        if not self._queue.has_room(min(request.rows, parts * self._split_rows)):
+            raise self._overloaded()
+        split = SplitRequest(request, self._split_rows, self._push)
+        for _ in range(parts):
+            split.push_next()
 
     def _push(self, request: InferenceRequest) -> None:
         now_ns = self._clock_ns()

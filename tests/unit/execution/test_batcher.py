@@ -270,6 +270,19 @@ def test_an_over_large_request_is_split_and_joined_in_order():
     run_virtual(scenario())
 
 
+def test_an_over_large_request_needs_room_for_the_parts_that_wait_only():
+    async def scenario():
+        bench = Bench(BatchingConfig(max_batch_size=4, max_queue_size=20))
+        bench.submit(rows=1)
+        bench.submit(rows=1000)
+        assert bench.batcher.queue_rows == 9
+        bench.submit(rows=1000)
+        with pytest.raises(Overloaded):
+            bench.submit(rows=1000)
+
+    run_virtual(scenario())
+
+
 def test_a_failing_part_fails_the_whole_once_and_the_rest_is_not_executed():
     async def scenario():
         bench = Bench(BatchingConfig(max_batch_size=4))
