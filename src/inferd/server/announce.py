@@ -11,6 +11,7 @@ from collections.abc import Generator
 import orjson
 
 from inferd.core.lifecycle import VersionState
+from inferd.core.tensors import TensorSpec
 from inferd.protocols.native.example import example_request
 from inferd.repository.repository import ModelRepository, VersionRecord
 from inferd.serving.engine import Engine
@@ -18,6 +19,7 @@ from inferd.serving.servable import Servable
 
 _SETTLED = frozenset({VersionState.READY, VersionState.FAILED})
 PROGRESS_TICK_S = 0.1
+LONGEST_BODY = 600
 
 
 @contextlib.contextmanager
@@ -77,11 +79,28 @@ def example_curl(repository: ModelRepository, engine: Engine, url: str) -> str:
     default = next((each for each in servables if each.name == engine.table.default_model), None)
     servable = default or servables[0]
     path = "/predict" if default else f"/models/{servable.name}/predict"
-    return f"curl {url}{path} -H 'Content-Type: application/json' -d {shlex.quote(_body(servable))}"
+    body = orjson.dumps(example_request(servable.signature, batchable=servable.batchable)).decode()
+    command = f"curl {url}{path} -H 'Content-Type: application/json'"
+    if len(body) <= LONGEST_BODY:
+        return f"{command} -d {shlex.quote(body)}"
+    # Too long to read, let alone to paste: have it made on the spot.
+    script = f"import json; print(json.dumps({_zeros(servable)}))"
+    return f"python3 -c {shlex.quote(script)} | {command} -d @-"
 
 
-def _body(servable: Servable) -> str:
-    return orjson.dumps(example_request(servable.signature, batchable=servable.batchable)).decode()
+def _zeros(servable: Servable) -> str:
+    """A Python expression for a small request to ``servable``, as short as its inputs have dimensions."""
+    row = {spec.name: _filled(spec, servable.batchable) for spec in servable.signature.inputs if not spec.optional}
+    only = next(iter(row.values()))
+    named = "{" + ", ".join(f"{name!r}: {value}" for name, value in row.items()) + "}"
+    return f"{{'instances': [{only if len(row) == 1 else named}]}}"
+
+
+def _filled(spec: TensorSpec, batchable: bool) -> str:
+    value = "'text'" if spec.datatype == "BYTES" else "False" if spec.datatype == "BOOL" else "0"
+    for size in reversed(spec.shape[1:] if batchable else spec.shape):
+        value = f"[{value}] * {max(size, 1)}" if size != 1 else f"[{value}]"
+    return value
 
 
 def _row(record: VersionRecord) -> tuple[str, ...]:
