@@ -16,7 +16,7 @@ WORD = re.compile(r"\b\w\w+\b")
 class Model:
     batchable = True
     concurrent = True
-    outputs = {"label": "BYTES[-1]", "probabilities": "FP32[-1, 3]"}  # noqa: RUF012
+    outputs = {"label": "BYTES[-1]", "probabilities": "FP32[-1, 3]"}
 
     def load(self) -> None:
         with np.load(Path(__file__).with_name("weights.npz")) as archive:

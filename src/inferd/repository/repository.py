@@ -150,24 +150,26 @@ class ModelRepository:
         self._publish()
         started = time.monotonic()
         try:
-            record.loaded = await loop.run_in_executor(
-                self._pool,
-                load_version,
-                record.config,
-                record.version,
-                record.artefact,
-                lambda state: loop.call_soon_threadsafe(record.advance, state),
-            )
+            loaded = await loop.run_in_executor(self._pool, self._load_version, record, loop)
         except InferdError as error:
             record.advance(VersionState.FAILED, error.message)
             logger.error("%s version %d FAILED: %s", record.model, record.version, error.message)
             self._publish()
             return
-        record.servable = make_servable(record.loaded, loop, self._metrics)
+        record.loaded = loaded
+        record.servable = make_servable(loaded, loop, self._metrics)
         self._on_ready(record.servable)
         record.advance(VersionState.READY)
         self._publish()
         logger.info("%s version %d READY after %.2f s", record.model, record.version, time.monotonic() - started)
+
+    def _load_version(self, record: VersionRecord, loop: asyncio.AbstractEventLoop) -> LoadedVersion:
+        """In the loading thread; states change on the loop."""
+
+        def on_state(state: VersionState) -> None:
+            loop.call_soon_threadsafe(record.advance, state)
+
+        return load_version(record.config, record.version, record.artefact, on_state)
 
     def _unload(self, record: VersionRecord) -> None:
         if record.servable is None or record.loaded is None:

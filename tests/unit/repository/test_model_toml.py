@@ -90,7 +90,7 @@ def test_a_written_file_reads_back_the_same(tmp_path: Path, config):
     [
         ("batchin = 1", 2, "unknown key 'batchin'; did you mean 'batching'?"),
         ("[batching]\nmax_batch = 1", 3, "unknown key 'batching.max_batch'; did you mean 'max_batch_size'?"),
-        ("[batching]\n\nmax_batch_size = 0", 4, "batching.max_batch_size takes numbers from 1 up, got 0"),
+        ("[batching]\n\nmax_queue_size = 0", 4, "batching.max_queue_size takes numbers from 1 up, got 0"),
         ("[batching]\nmax_wait_ms = -1", 3, "batching.max_wait_ms takes numbers from 0 up"),
         ("[batching]\nmax_wait_ms = nan", 3, "batching.max_wait_ms takes a finite number"),
         ("[batching]\nallowed_sizes = [8, 0]", 3, "batching.allowed_sizes takes numbers from 1 up, got 0"),

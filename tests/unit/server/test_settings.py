@@ -122,7 +122,7 @@ def test_every_setting_has_help_a_flag_and_a_variable():
 
 def test_model_defaults_change_only_what_was_set():
     plain = model_defaults(Settings())
-    assert plain.batching.max_batch_size == 64
+    assert plain.batching.max_batch_size == 0
     assert plain.nan == "error"
     settings, _ = load(max_batch_size="8", instances="2", nan="null", compute_timeout_ms="50", device="cpu")
     config = model_defaults(settings)

@@ -91,7 +91,7 @@ class PredictEndpoint:
             encoded_ns = done_ns
         # An answer that cannot be encoded is the model's failure, and this caller's alone.
         except Exception as error:
-            outcome = self.refuse(exchange, error, servable)
+            outcome = self._refuse(exchange, error, servable)
             encoded_ns = done_ns
         finally:
             ticket.release()
@@ -140,8 +140,12 @@ class PredictEndpoint:
             (encoded_ns - request.computed_ns) / 1e6 if request.computed_ns else 0.0,
         )
 
-    def refuse(self, exchange: Exchange, error: Exception, servable: Servable | None = None) -> str:
-        """Answer with ``error`` as a problem document; returns the outcome's label."""
+    def refuse(self, exchange: Exchange, error: Exception) -> None:
+        """Answer with ``error`` as a problem document; the front's own checks call this."""
+        self._refuse(exchange, error, None)
+
+    def _refuse(self, exchange: Exchange, error: Exception, servable: Servable | None) -> str:
+        """Answer with ``error``; returns the outcome's label."""
         if not isinstance(error, InferdError):
             logger.error("a defect while answering", exc_info=error, extra={"request_id": exchange.request_id})
         status, body = problem(error, request_id=exchange.request_id)
@@ -151,7 +155,7 @@ class PredictEndpoint:
             lines.append(b"inferd-model-version: %d\r\n" % servable.version)
         details = error.details if isinstance(error, InferdError) else {}
         if "retry_after_s" in details:
-            lines.append(b"retry-after: %d\r\n" % details["retry_after_s"])
+            lines.append(b"retry-after: %b\r\n" % str(details["retry_after_s"]).encode())
         if status == 401:
             lines.append(b"www-authenticate: Bearer\r\n")
         exchange.respond(status, b"".join(lines), body)
@@ -160,11 +164,11 @@ class PredictEndpoint:
     def _give_up(self, exchange: Exchange, ticket: Ticket | None, error: Exception) -> None:
         """The request never reached the scheduler."""
         if ticket is None:
-            self._context.metrics.count_unrouted(PROTOCOL, self.refuse(exchange, error))
+            self._context.metrics.count_unrouted(PROTOCOL, self._refuse(exchange, error, None))
             return
         servable = ticket.servable
         try:
-            outcome = self.refuse(exchange, error, servable)
+            outcome = self._refuse(exchange, error, servable)
         finally:
             ticket.release()
         if outcome == "unavailable":
@@ -198,7 +202,7 @@ class PredictEndpoint:
 
 
 def _timeout_ns(value: bytes) -> int:
-    """``Inferd-Timeout-Ms`` in nanoseconds. Raises ``InvalidRequest`` unless it is a positive number of at most a day."""
+    """``Inferd-Timeout-Ms`` in nanoseconds. Raises ``InvalidRequest`` unless it is above 0 and at most a day."""
     try:
         timeout_ms = float(value)
     except ValueError:
