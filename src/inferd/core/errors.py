@@ -93,6 +93,12 @@ class ModelNotFound(InferdError):
     code = Code.NOT_FOUND
 
 
+class AmbiguousModel(InferdError):
+    """The request names no model, and several are served without a default."""
+
+    code = Code.INVALID_ARGUMENT
+
+
 class VersionNotFound(InferdError):
     """The model is known, that version of it is not."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd.abc import Target
-from inferd.core.errors import InferdError, ModelNotFound, ModelNotReady, VersionNotFound
+from inferd.core.errors import AmbiguousModel, InferdError, ModelNotFound, ModelNotReady, VersionNotFound
 from inferd.core.lifecycle import VersionState
 from inferd.serving.servable import Servable, Ticket
 
@@ -47,13 +47,14 @@ class Table:
         if not name:
             if not self.models:
                 return ModelNotReady("no model is being served", retry_after_s=1)
-            return ModelNotFound(
-                f"several models are served and none is the default; ask /models/{{name}}/predict for one of: {known}",
-                models=sorted(self.models),
+            return AmbiguousModel(
+                f"several models are served and none is the default; ask for one by name: {known}",
+                hint="POST /models/{name}/predict, or start the server with --default-model",
+                expected=sorted(self.models),
             )
         versions = self.models.get(name)
         if versions is None:
-            return ModelNotFound(f"no model named {name!r}; served: {known}", models=sorted(self.models))
+            return ModelNotFound(f"no model named {name!r}; served: {known}", expected=sorted(self.models))
         if target.version is not None and target.version not in versions:
             served = ", ".join(map(str, sorted(versions)))
             return VersionNotFound(f"model {name!r} has no version {target.version}; there are: {served}")

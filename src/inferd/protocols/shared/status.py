@@ -13,6 +13,7 @@ HTTP_STATUS: dict[type[errors.InferdError], int] = {
     errors.PayloadTooLarge: 413,
     errors.HeadersTooLarge: 431,
     errors.RequestTimeout: 408,
+    errors.AmbiguousModel: 400,
     errors.ModelNotFound: 404,
     errors.VersionNotFound: 404,
     errors.RouteNotFound: 404,
