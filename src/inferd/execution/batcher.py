@@ -167,14 +167,13 @@ class Batcher:
         held.append(batch)
         self._held_rows += batch.rows
         batch.on_done = partial(self._completed, instance, batch.rows)
-        if len(held) == 1:
+        if self._compute_timeout_s and len(held) == 1:
             self._start_clock(instance)
         instance.execute(batch)
 
     def _start_clock(self, instance: BatchInstance) -> None:
         """The compute timeout of the batch that the instance works on now."""
-        if self._compute_timeout_s:
-            self._clocks[instance] = self._loop.call_later(self._compute_timeout_s, self._overran, instance)
+        self._clocks[instance] = self._loop.call_later(self._compute_timeout_s, self._overran, instance)
 
     def _completed(self, instance: BatchInstance, rows: int, batch: Batch) -> None:
         """Free the instance, then answer: a thread computes the next batch while this one is encoded."""
@@ -187,7 +186,8 @@ class Batcher:
             self._wedged.discard(instance)
         compute_ns = batch.computed_ns - batch.executing_ns
         if held:
-            self._start_clock(instance)
+            if self._compute_timeout_s:
+                self._start_clock(instance)
         else:
             self._idle.append(instance)
         if rows <= instance.inline_rows:

@@ -96,9 +96,9 @@ class Guard:
         if self._hosts is not None and headers.get(b"host") not in self._good_hosts:
             self._check_host(headers)
         scope = self._scopes[path] if path in self._scopes else self._remember(path)
-        if scope == "admin" and self._hosts is not None and method not in _READING:
-            _require_json(headers)
         if self._anonymous or (scope is None and method == b"GET"):
+            if scope == "admin" and self._hosts is not None and method not in _READING:
+                _require_json(headers)
             return ""
         key = self._authenticate(headers)
         needed = scope or "inference"
