@@ -13,7 +13,7 @@ import numpy as np
 
 from inferd.abc import Model
 from inferd.core.config import ModelConfig
-from inferd.core.errors import LoadFailed
+from inferd.core.errors import InvalidInput, LoadFailed
 from inferd.core.tensors import Signature, compile_check, example_inputs
 
 logger = logging.getLogger("inferd.repository")
@@ -22,6 +22,7 @@ WARMUP_FILE = "warmup.npz"
 # A batch that grows beyond this only makes callers wait; one of 1,024 rows has long amortised its fixed cost.
 LARGEST_BATCH_S = 0.1
 LARGEST_BATCH_ROWS = 1024
+UNMEASURED_BATCH_ROWS = 64
 # Two interrupted calls do not decide the 99th percentile of 200, nor one busy moment the best of three.
 TIMED_CALLS = 200
 TIMED_S = 0.02
@@ -58,14 +59,20 @@ def warm_up(models: Sequence[Model], config: ModelConfig, artefact: Path) -> Mea
     model = models[0]
     signature = next(iter(model.signatures.values()))
     rows = warmup_rows(signature, artefact, batchable=model.batchable)
-    for each in models:
-        _first_call(each, take_rows(rows, 1) if model.batchable else rows)
+    batching = model.batchable and config.batching.enabled is not False
+    try:
+        for each in models:
+            _first_call(each, take_rows(rows, 1) if model.batchable else rows)
+    except InvalidInput as error:
+        # Its own code looked at made-up rows and refused them, as it should: it works, and stays unmeasured.
+        logger.warning("%s refuses made-up inputs (%s): not measured; %s would do", config.name, error, WARMUP_FILE)
+        size = config.batching.max_batch_size or UNMEASURED_BATCH_ROWS
+        return Measured(batching, size if batching else 1, 0, 0.0, 0, None, time.monotonic() - started)
     if not model.batchable:
         cost_us = _cost_us(model, rows, config)
         inline_rows = 1 if _may_run_inline(model, config, cost_us) else 0
         return Measured(False, 1, inline_rows, cost_us, 1, None, time.monotonic() - started)
     _check_rows(model, take_rows(rows, 2), 2)
-    batching = config.batching.enabled is not False
     size, inline_rows, cost_us, cost_of_rows = _grow(model, rows, config, batching)
     for padded in config.batching.allowed_sizes if batching else ():
         model.execute(take_rows(rows, padded), (), {}, "")
@@ -146,6 +153,8 @@ def _first_call(model: Model, inputs: Inputs) -> None:
     try:
         model.execute(inputs, (), {}, "")
     # Whatever a framework raises is the reason this version cannot be served.
+    except InvalidInput:
+        raise
     except Exception as error:
         logger.exception("the first call failed")
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,124 @@
+"""The documentation is run: blocks in order, links followed, generated pages compared."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
+from serve_support import EXAMPLES, Process, free_port  # noqa: E402
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = f"{shlex.quote(sys.executable)} -c 'from inferd.cli.main import main; raise SystemExit(main())'"
+
+
+def blocks(page):
+    return [(kind, info.strip(), text) for kind, info, text in BLOCK.findall((ROOT / page).read_text())]
+
+
+def shell(text, folder):
+    """Run shell lines with this checkout's inferd; fail with their output. A curl must get a prediction or a page."""
+    script = f'set -euo pipefail\ninferd() {{ {COMMAND} "$@"; }}\n{text}'
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readme_answers_what_it_says():
+    bash = [text for kind, _, text in blocks("README.md") if kind == "bash"]
+    assert bash[0].startswith("make serve")
+    assert bash[2].startswith("make test")
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^serve:", makefile, re.MULTILINE)
+    assert re.search(r"^test:", makefile, re.MULTILINE)
+    (answer,) = [text for kind, _, text in blocks("README.md") if kind == "json"]
+    port = free_port()
+    with Process(ROOT, "serve", EXAMPLES / "iris-onnx", EXAMPLES / "topic", port=port) as process:
+        process.wait_ready()
+        process.log.unlink()
+        assert shell(bash[1].replace("curl ", "curl -s ", 1).replace(":8000", f":{port}"), ROOT) == answer.strip()
+
+
+def test_the_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    port = free_port()
+    names = {}
+    server = None
+    try:
+        for kind, info, text in blocks("docs/tutorial.md"):
+            text = text.replace(":8000", f":{port}").replace("--port 8000", f"--port {port}")
+            if kind == "python":
+                exec(compile(text, "tutorial", "exec"), names)
+            elif info == "serve":
+                server = Process(tmp_path, *shlex.split(text)[1:], port=port).wait_ready()
+            elif kind == "bash":
+                output = shell(text, tmp_path)
+                assert "<html" not in output
+            elif kind == "json":
+                assert list(eval(text)["predictions"][0]) == ["label", "probabilities"]
+    finally:
+        if server is not None:
+            server.__exit__()
+
+
+def test_the_python_models_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for kind, info, text in blocks("docs/python-models.md"):
+        assert kind == "python"
+        if info.startswith("file="):
+            Path(info.removeprefix("file=")).write_text(text)
+        else:
+            exec(compile(text, "python-models", "exec"), names)
+
+
+def test_every_name_on_the_hot_path_page_exists():
+    page = (ROOT / "docs/hot-path.md").read_text()
+    named = re.findall(r"`((?:server|protocols|serving|execution|core|telemetry)/[\w/]+\.py)` `([\w.]+)`", page)
+    assert len(named) >= 15
+    for file, name in named:
+        source = (ROOT / "src/inferd" / file).read_text()
+        for part in name.split("."):
+            assert re.search(rf"(class|def) {part}\b", source), (file, name)
+    for file in re.findall(r"`(tests/[\w/]+\.py)`", page):
+        assert (ROOT / file).exists(), file
+
+
+def test_the_hot_path_page_states_the_budget():
+    budget = (ROOT / "tests/budget/test_calls.py").read_text()
+    page = (ROOT / "docs/hot-path.md").read_text()
+    first, repeated = (re.search(rf"{name} = (\d+)", budget)[1] for name in ("FIRST_REQUEST", "REPEATED_HEAD"))
+    assert f"{first} calls" in page
+    assert f"{repeated} for one like the last" in page
+
+
+def test_the_errors_page_is_what_the_code_says():
+    script = ROOT / "scripts" / "write_errors_page.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_entry_point_group_is_documented():
+    pages = "".join(page.read_text() for page in PAGES)
+    for group in re.findall(r'entry-points\."(inferd\.\w+)"', (ROOT / "pyproject.toml").read_text()):
+        assert group in pages, group
+
+
+def test_the_examples_of_the_documentation_are_python():
+    for page in PAGES:
+        for kind, _, text in BLOCK.findall(page.read_text()):
+            if kind == "python":
+                compile(textwrap.dedent(text), str(page), "exec")

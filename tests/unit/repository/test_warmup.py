@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inferd.core.config import BatchingConfig, ExecutionConfig, ModelConfig
+from inferd.core.errors import InvalidInput, LoadFailed
+from inferd.repository.warmup import LARGEST_BATCH_ROWS, warm_up
+from inferd.testing.fakes import FakeModel
+
+NOWHERE = Path("nowhere/model.bin")
+
+
+def config(**options):
+    return ModelConfig(name="m", **options)
+
+
+def test_a_cheap_model_is_batched_up_to_the_largest_size_and_runs_inline():
+    model = FakeModel()
+    measured = warm_up([model], config(execution=ExecutionConfig(inline_max_us=1e6)), NOWHERE)
+    assert (measured.batching, measured.max_batch_size, measured.inline_rows) == (True, LARGEST_BATCH_ROWS, 1024)
+    assert measured.max_batch_difference == 0.0
+
+
+def test_a_configured_batch_size_is_kept():
+    measured = warm_up([FakeModel()], config(batching=BatchingConfig(max_batch_size=10)), NOWHERE)
+    assert measured.max_batch_size == 10
+    assert measured.cost_of_rows == 10
+
+
+def test_batches_stop_growing_when_one_takes_too_long(monkeypatch):
+    monkeypatch.setattr("inferd.repository.warmup._cost_us", lambda model, inputs, config: 2000.0 * len(inputs["x"]))
+    measured = warm_up([FakeModel()], config(), NOWHERE)
+    assert (measured.max_batch_size, measured.inline_rows) == (32, 0)
+
+
+def test_only_the_batches_below_the_bound_run_inline(monkeypatch):
+    monkeypatch.setattr("inferd.repository.warmup._cost_us", lambda model, inputs, config: 10.0 * len(inputs["x"]))
+    assert warm_up([FakeModel()], config(), NOWHERE).inline_rows == 32
+
+
+def test_user_code_never_runs_inline():
+    model = FakeModel()
+    model.user_code = True
+    forced = config(execution=ExecutionConfig(mode="inline"))
+    assert warm_up([model], forced, NOWHERE).inline_rows == 0
+
+
+def test_a_model_that_cannot_be_batched_is_timed_alone():
+    model = FakeModel(lambda x: np.float32([1.0]), batchable=False)
+    measured = warm_up([model], config(), NOWHERE)
+    assert (measured.batching, measured.max_batch_size, measured.max_batch_difference) == (False, 1, None)
+    assert set(model.calls) == {1}
+
+
+def test_a_difference_between_batched_and_alone_is_found():
+    model = FakeModel(lambda x: x + len(x))
+    assert warm_up([model], config(), NOWHERE).max_batch_difference == 7.0
+
+
+def test_a_model_that_answers_another_number_of_rows_must_say_it_is_not_batchable():
+    with pytest.raises(LoadFailed, match="batchable = false"):
+        warm_up([FakeModel(lambda x: x[:1])], config(), NOWHERE)
+
+
+def test_a_model_that_fails_says_so_in_one_line():
+    with pytest.raises(LoadFailed, match="the model failed in warm-up: division by zero"):
+        warm_up([FakeModel(lambda x: 1 / 0)], config(), NOWHERE)
+
+
+def test_a_model_that_refuses_made_up_rows_is_served_unmeasured():
+    def compute(x):
+        raise InvalidInput("no such rows")
+
+    measured = warm_up([FakeModel(compute)], config(), NOWHERE)
+    assert (measured.max_batch_size, measured.inline_rows, measured.cost_us) == (64, 0, 0.0)
+
+
+def test_rows_of_a_warmup_file_are_used(tmp_path):
+    rows = np.float32([[7, 8], [9, 10]])
+    np.savez(tmp_path / "warmup.npz", x=rows)
+    seen = []
+    warm_up([FakeModel(lambda x: seen.append(x) or x)], config(), tmp_path / "model.bin")
+    np.testing.assert_array_equal(seen[0], rows[:1])
