@@ -20,8 +20,8 @@ Every error body on the native routes is a problem document (RFC 9457, `applicat
 ```
 
 `type`, `title`, `status`, `detail`, `code` and `request_id` are always there; `path`, `tensor`, `got`, `expected`,
-`offset` (in bytes), `hint`, `example` and `retry_after_s` where they apply. No answer ever holds a traceback or a path of the
-server: what a model's own code raised is in the server's log, under the request id.
+`offset` (in bytes), `hint`, `example` and `retry_after_s` where they apply. No answer ever holds a traceback or a path
+of the server: what a model's own code raised is in the server's log, under the request id.
 
 | error | status | code | when |
 |---|---|---|---|

@@ -90,7 +90,8 @@ class Client:
 
     def request(self, method: str, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
         """Any request. Header names are case-insensitive; ``Host`` is localhost unless given."""
-        return self._run(self._request(method, path, body, headers or {}))
+        reply: Reply = self._run(self._request(method, path, body, headers or {}))
+        return reply
 
     async def _request(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         path, _, query = path.partition("?")

@@ -55,7 +55,7 @@ def test_a_model_that_cannot_be_batched_is_timed_alone():
 
 def test_a_difference_between_batched_and_alone_is_found():
     model = FakeModel(lambda x: x + len(x))
-    assert warm_up([model], config(), NOWHERE).max_batch_difference == 7.0
+    assert warm_up([model], config(), NOWHERE).max_batch_difference == pytest.approx(7.0)
 
 
 def test_a_model_that_answers_another_number_of_rows_must_say_it_is_not_batchable():
