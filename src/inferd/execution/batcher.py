@@ -202,10 +202,14 @@ class Batcher:
         for request, result in batch.answers:
             request.executing_ns = batch.executing_ns
             request.computed_ns = batch.computed_ns
-            if isinstance(result, InferdError):
-                request.fail(result)
-            else:
-                request.complete(result)
+            try:
+                if isinstance(result, InferdError):
+                    request.fail(result)
+                else:
+                    request.complete(result)
+            # A defect in one caller's answer must not cost the others theirs.
+            except Exception:
+                logger.exception("an answer could not be given", extra={"request_id": request.request_id})
 
     def _watch_inline(self, instance: BatchInstance, compute_ns: int) -> None:
         """Send everything to the thread once a number of inline batches in a row were too slow. One alone says little:

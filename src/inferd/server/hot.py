@@ -23,6 +23,8 @@ from inferd.server.front import Front, new_request_id
 logger = logging.getLogger("inferd.server")
 
 PIPELINE_LIMIT_BYTES = 65536
+# What a waiting request counts besides its body, so that empty ones do not pile up either.
+QUEUED_REQUEST_BYTES = 512
 # What a connection waits for; the reaper's timeouts are indexed by these.
 IDLE, HEADERS, BODY, ANSWER = range(4)
 LINGER_S = 0.1
@@ -63,6 +65,8 @@ class HotExchange:
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Write the answer; nothing is written when the caller has left."""
+        if self.response_complete:
+            return
         self.status = status
         self.response_complete = True
         # Exchange, callback and request would hold each other until the collector comes.
@@ -144,7 +148,9 @@ class HotProtocol(HttpToolsProtocol):
         parser has read on this connection before: it would only find the same again (6 µs of 23). False when it is
         not that."""
         front = self.front
-        if len(data) != known.length or self.active is not None or self.phase != IDLE or self._closing:
+        if len(data) != known.length or self.active is not None or self.phase != IDLE:
+            return False
+        if self._closing or self.flow.write_paused:
             return False
         endpoint = front.routes.get(known.path)
         if endpoint is None:
@@ -182,6 +188,8 @@ class HotProtocol(HttpToolsProtocol):
         """A request begins: nothing is made yet but what the parser fills."""
         self.url = b""
         self.headers = []
+        # The chunk it begins in does not count, as most of it may belong to the request before.
+        self._header_bytes = -self._chunk_bytes
         self.phase = HEADERS
         self.progress += 1
 
@@ -197,7 +205,6 @@ class HotProtocol(HttpToolsProtocol):
 
     def _headers_fit(self) -> bool:
         """Exactly, for the rare request whose chunks were larger than the limit."""
-        self._header_bytes = 0
         try:
             self.front.check_header_bytes(self.headers)
         except HeadersTooLarge as error:
@@ -208,9 +215,9 @@ class HotProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Hot or cold is decided here: an exact path in the table and POST is hot."""
         front = self.front
-        if self._broken is not None or (
-            self._chunk_bytes + self._header_bytes > front.max_header_bytes and not self._headers_fit()
-        ):
+        limit = front.max_header_bytes
+        chunks_fit = self._chunk_bytes <= limit and self._header_bytes + self._chunk_bytes <= limit
+        if self._broken is not None or not (chunks_fit or self._headers_fit()):
             return
         parser = self.parser
         url, query = self.url, b""
@@ -263,10 +270,8 @@ class HotProtocol(HttpToolsProtocol):
         exchange.received_bytes += len(body)
         if exchange.received_bytes > self.front.max_body_bytes:
             self._refuse(exchange, self.front.too_large())
-        elif self.active is not None and self.active is not exchange:
-            self._queued_bytes += len(body)
-            if self._queued_bytes > PIPELINE_LIMIT_BYTES:
-                self.flow.pause_reading()
+        elif self.active is not None or self.flow.write_paused:
+            self._count_queued(len(body))
 
     def on_message_complete(self) -> None:
         """The request is whole: handle it now, or after the ones before it."""
@@ -287,10 +292,17 @@ class HotProtocol(HttpToolsProtocol):
     # One at a time, in order
 
     def _offer(self, exchange: HotExchange) -> None:
-        if self.active is None:
+        if self.active is None and not self.pipeline and not self.flow.write_paused:
             self._start(exchange)
         else:
             self.pipeline.appendleft((exchange, self.app))  # type: ignore[arg-type]  # uvicorn's queue, shared
+            self._count_queued(QUEUED_REQUEST_BYTES)
+
+    def _count_queued(self, size_bytes: int) -> None:
+        """Stop reading when more than the limit waits on this connection."""
+        self._queued_bytes += size_bytes
+        if self._queued_bytes > PIPELINE_LIMIT_BYTES:
+            self.flow.pause_reading()
 
     def _start(self, exchange: HotExchange) -> None:
         self.active = exchange
@@ -325,11 +337,12 @@ class HotProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         self.active = None
         if keep_alive:
-            if self.phase == ANSWER and not self.pipeline and not self._queued_bytes:
+            if self.phase == ANSWER and not self.pipeline and not self._queued_bytes and self._broken is None:
                 self.phase = IDLE
                 self.progress += 1
             else:
-                self._next()
+                # Not at once: many waiting requests that are all refused would nest as deep as they are many.
+                self.loop.call_soon(self._next)
         elif exchange.refusal is not None and self.phase == BODY:
             self._linger()
         else:
@@ -339,18 +352,22 @@ class HotProtocol(HttpToolsProtocol):
         """A cold answer is whole (called by uvicorn's cycle)."""
         self.server_state.total_requests += 1
         self.active = None
-        if not self.transport.is_closing():
-            self._next()
+        self._next()
 
     def _next(self) -> None:
         """Start the request that waits, if any; reading goes on, as its caller may have more to say."""
-        self._queued_bytes = 0
-        self.flow.resume_reading()
-        if self.flow.write_paused:
+        if self.active is not None or self.flow.write_paused or self.transport.is_closing():
             return
-        if self.pipeline:
-            cycle: Any
-            cycle, app = self.pipeline.pop()
+        cycle: Any
+        app: Any
+        cycle, app = self.pipeline.pop() if self.pipeline else (None, None)
+        if type(cycle) is HotExchange:
+            self._queued_bytes -= cycle.received_bytes + QUEUED_REQUEST_BYTES
+        if not self.pipeline:
+            self._queued_bytes = 0
+        if self._queued_bytes <= PIPELINE_LIMIT_BYTES:
+            self.flow.resume_reading()
+        if cycle is not None:
             if type(cycle) is HotExchange:
                 self._start(cycle)
             else:
@@ -369,8 +386,7 @@ class HotProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """The caller reads again: go on with what waits."""
         super().resume_writing()
-        if self.active is None and not self.transport.is_closing():
-            self._next()
+        self._next()
 
     # What is not hot
 
