@@ -14,10 +14,12 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import raw
 from load import JSON, NPY, Figures, body_of, check_answers, measure
@@ -73,6 +75,7 @@ BARS = (
     Bar("1x1024 JSON, MLP 1024-4096-4096-1000, 64 connections", "mlp", "ours", "raw", 0.85, 0.95),
     Bar("process start to ready, one ONNX model, seconds", "start", "ours", "", 1.5, 1.0, "seconds"),
     Bar("resident memory, one tiny ONNX model, MB", "memory", "ours", "", 130, 100, "megabytes"),
+    Bar("/health while every instance is busy (the MLP), p99, ms", "probes", "ours", "", 50, 10, "milliseconds"),
 )
 Samples = dict[tuple[str, str], list[Figures]]
 
@@ -118,6 +121,25 @@ def run_start(rounds: int) -> tuple[list[float], list[float]]:
             measure(server, "logistic", JSON, 64, 1)
             megabytes.append(server.resident_mb())
     return seconds, megabytes
+
+
+def run_probes(rounds: int, seconds: float) -> list[float]:
+    """99th percentile of `/health` in milliseconds, asked a hundred times a second beside a full load, once a round."""
+    figures = []
+    with running("ours", model_path("mlp")) as server:
+        server.wait("GET", "/ready")
+        for _ in range(rounds):
+            load = Thread(target=measure, args=(server, "mlp", JSON, 64, seconds))
+            load.start()
+            took = []
+            while load.is_alive():
+                started = time.perf_counter()
+                assert server.ask("GET", "/health")[0] == 200
+                took.append((time.perf_counter() - started) * 1e3)
+                time.sleep(0.01)
+            load.join()
+            figures.append(sorted(took)[int(0.99 * (len(took) - 1))])
+    return figures
 
 
 def values_of(bar: Bar, samples: Samples, absolute: dict[str, list[float]]) -> list[float]:
@@ -194,7 +216,7 @@ def note(text: str) -> None:
 
 def main() -> None:
     """Run the chosen works and print the table."""
-    names = [work.name for work in WORKS] + ["start"]
+    names = [work.name for work in WORKS] + ["start", "probes"]
     parser = argparse.ArgumentParser(
         description="Compare inferd with a naive service, echo, node and no server at all."
     )
@@ -217,6 +239,8 @@ def main() -> None:
         if work.name in chosen:
             samples |= run_work(work, options.rounds, options.seconds)
     absolute: dict[str, list[float]] = {}
+    if "probes" in chosen:
+        absolute["probes"] = run_probes(options.rounds, options.seconds)
     if "start" in chosen:
         absolute["start"], absolute["memory"] = run_start(options.rounds)
     print(machine(), end="\n\n")

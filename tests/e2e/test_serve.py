@@ -1,11 +1,14 @@
 """The command as people run it: start, table, curl, readiness, settings, refusals."""
 
+import http.client
 import json
 import re
+import ssl
 import subprocess
 import sys
 
 import pytest
+import trustme
 from serve_support import CLEAN, EXAMPLES, Process, free_port, gated_model
 
 
@@ -127,6 +130,8 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path, iris_on
         (["--default-model", "nobody", str(EXAMPLES / "iris-onnx")], "'nobody' is not served"),
         (["--max-body-mb", "lots", str(EXAMPLES / "iris-onnx")], "max-body-mb"),
         ([], "name at least one PATH"),
+        (["--tls-key", "key.pem", str(EXAMPLES / "iris-onnx")], "needs both --tls-certificate and --tls-key"),
+        (["--tls-key", "k.pem", "--tls-certificate", "c.pem", str(EXAMPLES / "iris-onnx")], "c.pem cannot be used"),
     ],
 )
 def test_what_must_be_mended_first_is_one_readable_line_and_exit_code_2(tmp_path, args, sentence):
@@ -142,6 +147,25 @@ def test_a_port_in_use_is_said_so(tmp_path, iris_onnx):
         with Process(tmp_path, "serve", iris_onnx.artefact, port=first.port) as second:
             assert second.exit_code() == 2
         assert first.ask("GET", "/health")[0] == 200
+
+
+def test_https_is_served_with_a_certificate(tmp_path, iris_onnx):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+    flags = ("--tls-certificate", "certificate.pem", "--tls-key", "key.pem")
+    with Process(tmp_path, "serve", iris_onnx.artefact, *flags) as process:
+        process.wait_for(lambda: "Listening on https://" in process.output)
+        connection = http.client.HTTPSConnection("localhost", process.port, context=trusted)
+        for _ in range(3):
+            connection.request("POST", "/predict", '{"instances": [[5.1, 3.5, 1.4, 0.2]]}')
+            response = connection.getresponse()
+            assert (response.status, b"setosa" in response.read()) == (200, True)
+        connection.close()
+        assert process.signal().exit_code() == 0
 
 
 def test_json_logs_carry_the_request_id(tmp_path, iris_onnx):

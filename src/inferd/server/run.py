@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -97,6 +98,17 @@ def _keys(settings: Settings) -> tuple[Key, ...]:
     return (*keys, *keys_from_environment(os.environ.get(API_KEYS_VARIABLE, "")))
 
 
+def _check_tls(settings: Settings) -> None:
+    """Raise ``ConfigError`` when the certificate and its key cannot be used, before anything listens."""
+    if bool(settings.tls_certificate) != bool(settings.tls_key):
+        raise ConfigError("HTTPS needs both --tls-certificate and --tls-key")
+    if settings.tls_certificate:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+        except OSError as error:
+            raise ConfigError(f"the certificate {settings.tls_certificate} cannot be used: {error}") from error
+
+
 def _listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -118,10 +130,13 @@ async def _serve(
     refusal = public_bind_refusal(settings.host, keys, open_access=settings.open)
     if refusal:
         raise ConfigError(refusal)
+    _check_tls(settings)
     listener = _listen(settings)
     assembly = assemble(settings, wanted, keys)
     config = uvicorn.Config(
         assembly.gateway,
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
         http=hot_protocol(assembly.front) if settings.front == "hot" else "httptools",
         ws="none",
         lifespan="off",
@@ -133,7 +148,8 @@ async def _serve(
         timeout_graceful_shutdown=int(settings.drain_timeout_s) or 1,
     )
     server = InferdServer(config, lambda: setattr(assembly.state, "draining", True))
-    url = f"http://{settings.host}:{listener.getsockname()[1]}"
+    scheme = "https" if settings.tls_certificate else "http"
+    url = f"{scheme}://{settings.host}:{listener.getsockname()[1]}"
     tasks = [asyncio.create_task(_load(assembly, server, url))]
     if settings.front == "hot":
         tasks.append(asyncio.create_task(reap_connections(assembly.front, server.server_state.connections)))

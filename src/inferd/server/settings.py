@@ -56,6 +56,9 @@ class Settings:
     open: bool = _option(False, "Permit a public address without API keys.")
     api_keys_file: str = _option("", "File of API keys, as written by `inferd keys new`.")
 
+    tls_certificate: str = _option("", "PEM file of the certificate (and its chain) to serve HTTPS with.")
+    tls_key: str = _option("", "PEM file of the certificate's private key.")
+
     log_format: Literal["text", "json"] = _option("text", "Format of log lines.")
     log_level: Literal["debug", "info", "warning", "error"] = _option("info", "Least severe log line to write.")
     access_log: bool = _option(False, "Write a log line for each request.")
