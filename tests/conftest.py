@@ -6,9 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import model_builders
 from model_builders import Built
+
+# Nothing here fails because the machine was slow.
+settings.register_profile("inferd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("inferd")
 
 Builder = Callable[[Path], Built]
 

@@ -154,10 +154,10 @@ def test_a_full_queue_is_503_with_retry_after_and_recovers(tmp_path):
         first.start()
         process.wait_for((tmp_path / "entered").exists)
         waiting = [threading.Thread(target=lambda: answers.append(process.predict([[1, 2]])[0])) for _ in range(6)]
-        for number, thread in enumerate(waiting):
+        for before, thread in enumerate(waiting, start=2):
             # One after the other: of six in one loop turn the last ones would rightly be refused.
             thread.start()
-            process.wait_for(lambda: process.json("/model/info")["statistics"]["inflight"] == number + 3)
+            process.wait_for(lambda more=before + 1: process.json("/model/info")["statistics"]["inflight"] == more)
         status, headers, _ = process.predict([[1, 2]] * 3)
         assert status == 503
         assert int(headers["retry-after"]) >= 1
