@@ -142,6 +142,8 @@ async def _serve(
         lifespan="off",
         log_config=None,
         access_log=False,
+        # Nothing here asks for the caller's address, so nobody's word for it is needed.
+        proxy_headers=False,
         server_header=False,
         headers=[("server", "inferd")],
         timeout_keep_alive=int(settings.keep_alive_s),

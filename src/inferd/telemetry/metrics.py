@@ -75,7 +75,7 @@ class VersionMetrics:
 
     def __init__(self, model: str, version: int, buckets_s: Sequence[float] = BUCKETS_S) -> None:
         self.labels = labels(model=model, version=version)
-        self.bounds_ns = np.array([round(bound * 1e9) for bound in buckets_s], np.int64)
+        self.bounds_ns = tuple(round(bound * 1e9) for bound in buckets_s)
         self.pending: list[tuple[int, int, int, int]] = []
         self.request, self.queue, self.batch_wait, self.compute, self.encode = (
             [0] * (len(buckets_s) + 2) for _ in range(5)
@@ -99,7 +99,7 @@ class VersionMetrics:
         self.batch_rows[-1] += rows
         self.rows += rows
         self.padded_rows += padded_rows
-        self.compute[int(self.bounds_ns.searchsorted(compute_ns))] += requests
+        self.compute[bisect_left(self.bounds_ns, compute_ns)] += requests
         self.compute[-1] += compute_ns * requests
 
     def observe_request(
@@ -116,11 +116,12 @@ class VersionMetrics:
         if not self.pending:
             return
         columns = np.array(self.pending, np.int64).T
+        bounds_ns = np.array(self.bounds_ns, np.int64)
         self.pending.clear()
-        size = len(self.bounds_ns) + 1
+        size = len(bounds_ns) + 1
         for counts, column in zip((self.request, self.queue, self.batch_wait, self.encode), columns, strict=True):
             times = column[column > 0]
-            added = np.bincount(self.bounds_ns.searchsorted(times), minlength=size).tolist()
+            added = np.bincount(bounds_ns.searchsorted(times), minlength=size).tolist()
             for bucket, count in enumerate(added):
                 counts[bucket] += count
             counts[-1] += int(times.sum())
