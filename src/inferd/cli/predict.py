@@ -88,7 +88,9 @@ def _execute(loaded: LoadedVersion, rows: Rows, names: tuple[str, ...]) -> Itera
         task = progress.add_task("predict", total=rows.count)
         for inputs in rows.batches(batching.max_batch_size if batchable else rows.count):
             size = len(next(iter(inputs.values()))) if batchable else 1
-            batch = Batch([InferenceRequest(inputs, wanted=names, parameters=rows.parameters)], size, "offline")
+            request = InferenceRequest(inputs, wanted=names, parameters=rows.parameters)
+            request.rows = size
+            batch = Batch([request], size, "offline")
             batch.execute(loaded.model, batching.allowed_sizes)
             ((_, result),) = batch.answers
             if isinstance(result, InferdError):

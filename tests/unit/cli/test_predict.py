@@ -125,3 +125,14 @@ def test_a_model_that_takes_no_batches_gets_the_whole_file(inferd, tmp_path):
         if not arguments:
             assert json.loads(stdout) == {"predictions": [400.0]}
     assert np.load(out) == 400.0
+
+
+def test_padded_batches_keep_every_row(inferd, models, tmp_path):
+    toml = models / "iris" / "model.toml"
+    toml.write_text("[batching]\nmax_batch_size = 8\nallowed_sizes = [4, 8]\n")
+    try:
+        code, stdout, stderr = inferd("predict", models / "iris", models / "x.npy", "--output", "label")
+    finally:
+        toml.unlink()
+    assert code == 0, stderr
+    assert json.loads(stdout)["predictions"] == np.load(models / "y.npy").tolist()
