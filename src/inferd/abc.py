@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from inferd.core.config import ModelConfig
-from inferd.core.messages import InferenceRequest
 from inferd.core.tensors import Signature
 
 
@@ -101,36 +100,6 @@ class ModelSource(Protocol):
 
     def fetch(self, uri: str, version: int) -> Path:
         """A local folder or file holding that version."""
-        ...
-
-
-class Instance(Protocol):
-    """Executes one batch at a time on one device and reports to the loop once per batch."""
-
-    idle: bool
-
-    def execute(self, batch: Any) -> None:
-        """Take ``batch``; its completion is called on the loop's thread, exactly once."""
-        ...
-
-    def close(self) -> None:
-        """Stop after the batch in hand."""
-        ...
-
-
-class Scheduler(Protocol):
-    """Takes requests and completes each once, by its callback, on the loop."""
-
-    def submit(self, request: InferenceRequest) -> None:
-        """Take ownership of ``request``. Raises ``Overloaded`` when there is no room: then it was not taken."""
-        ...
-
-    async def drain(self) -> None:
-        """Return when nothing is in flight."""
-        ...
-
-    def close(self) -> None:
-        """Stop the instances; what still waits is answered with an error."""
         ...
 
 

@@ -15,17 +15,6 @@ from inferd.core.errors import Cancelled, InferdError
 NO_PARAMETERS: Mapping[str, Any] = {}
 
 
-class InferenceResponse:
-    """Named outputs, plus the model name and version that really answered."""
-
-    __slots__ = ("model_name", "model_version", "outputs")
-
-    def __init__(self, model_name: str, model_version: int, outputs: Mapping[str, np.ndarray]) -> None:
-        self.model_name = model_name
-        self.model_version = model_version
-        self.outputs = outputs
-
-
 def _ignore(request: InferenceRequest) -> None:
     """The callback of a request nobody waits for."""
 

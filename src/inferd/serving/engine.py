@@ -5,9 +5,7 @@ Hot: benchmarks/run.py.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ import orjson
 
 from inferd.abc import Exchange, Target
 from inferd.core.errors import InvalidRequest
-from inferd.core.messages import InferenceRequest, InferenceResponse
+from inferd.core.messages import InferenceRequest
 from inferd.serving.servable import Servable, Ticket
 from inferd.serving.table import Table
 
@@ -53,33 +51,6 @@ class Engine:
             request.complete(empty_outputs(servable, request))
             return
         servable.batcher.submit(request)
-
-    async def infer(
-        self, target: Target, inputs: Mapping[str, np.ndarray], parameters: Mapping[str, Any] | None = None
-    ) -> InferenceResponse:
-        """``route`` and ``submit`` for code that is asynchronous anyway. Raises what they raise, and the answer's
-        error."""
-        ticket = self.route(target)
-        try:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            request = InferenceRequest(inputs, parameters=parameters or {})
-            request.on_done = partial(_wake, future)
-            self.submit(ticket, request)
-            try:
-                await future
-            except asyncio.CancelledError:
-                request.cancel()
-                raise
-            if request.error is not None:
-                raise request.error
-            return InferenceResponse(ticket.servable.name, ticket.servable.version, request.outputs or {})
-        finally:
-            ticket.release()
-
-
-def _wake(future: asyncio.Future[None], request: InferenceRequest) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _check_extras(servable: Servable, request: InferenceRequest) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from inferd.abc import ModelMetadata
 from inferd.core.config import ModelConfig
-from inferd.core.lifecycle import VersionState
 from inferd.core.tensors import Check, Signature, compile_check
 from inferd.execution.batcher import Batcher
 from inferd.telemetry.metrics import VersionMetrics
@@ -34,10 +33,8 @@ class Servable:
         "metadata",
         "metrics",
         "name",
-        "output_names",
         "signature",
         "signatures",
-        "state",
         "ticket",
         "version",
     )
@@ -63,14 +60,12 @@ class Servable:
             name: compile_check(signature, batchable=batchable) for name, signature in signatures.items()
         }
         self.check = next(iter(self.checks.values()))
-        self.output_names = frozenset(self.signature.output_names)
         self.default_outputs = config.select_outputs
         self.metadata = metadata
         self.batchable = batchable
         self.batcher = batcher
         self.metrics = metrics
         self.info = info
-        self.state = VersionState.READY
         self.bound: dict[str, Any] = {}
         self.inflight = 0
         self.ticket = Ticket(self)
@@ -93,7 +88,7 @@ class Servable:
         return {"inflight": self.inflight, **self.batcher.statistics()}
 
     def __repr__(self) -> str:
-        return f"<Servable {self.name}@{self.version} {self.state.value} inflight={self.inflight} {self.batcher!r}>"
+        return f"<Servable {self.name}@{self.version} inflight={self.inflight} {self.batcher!r}>"
 
 
 class Ticket:

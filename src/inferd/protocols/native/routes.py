@@ -44,7 +44,8 @@ def mount(app: FastAPI, context: ProtocolContext) -> None:
     def _info(target: Target) -> JSONResponse:
         ticket = engine.route(target)
         try:
-            return JSONResponse(describe(ticket.servable))
+            servable = ticket.servable
+            return JSONResponse(describe(servable, engine.table.models[servable.name][servable.version]))
         finally:
             ticket.release()
 
@@ -67,14 +68,14 @@ def mount(app: FastAPI, context: ProtocolContext) -> None:
         raise error
 
 
-def describe(servable: Servable) -> dict[str, Any]:
+def describe(servable: Servable, status: VersionStatus) -> dict[str, Any]:
     """Everything ``/model/info`` says of a ready version."""
     info = dict(servable.info)
     batcher = servable.batcher
     return {
         "name": servable.name,
         "version": servable.version,
-        "state": servable.state.value,
+        "state": status.state.value,
         "signature": {
             "inputs": [_spec(spec) for spec in servable.signature.inputs],
             "outputs": [_spec(spec) for spec in servable.signature.outputs],
