@@ -11,7 +11,6 @@ import asyncio
 import heapq
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from time import monotonic_ns
@@ -82,11 +81,7 @@ class Batcher:
         self._loop = loop
         self._instances = list(instances)
         self._idle = list(instances)
-        self._held: dict[BatchInstance, deque[Batch]] = {instance: deque() for instance in instances}
-        self._held_rows = 0
-        self._peak_rows = 0.0
         self._wedged: set[BatchInstance] = set()
-        self._clocks: dict[BatchInstance, asyncio.TimerHandle] = {}
         self._turn_scheduled = False
         self._wake: asyncio.TimerHandle | None = None
         self._deadlines: list[tuple[int, int, InferenceRequest]] = []
@@ -131,65 +126,33 @@ class Batcher:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Once a loop turn: give what is there to the instances that can take it."""
-        while self._queue.rows:
-            instance = self._idle[-1] if self._idle else self._can_take_another()
-            if instance is None:
-                break
+        """Once a loop turn: give what is there to the instances that are idle."""
+        while self._idle and self._queue.rows:
             batch = self._queue.take(self._clock_ns())
             if batch is None:
                 self._wake_later()
                 break
-            self._dispatch(instance, batch)
+            self._dispatch(self._idle.pop(), batch)
             if batch.computed_ns and self._queue.rows:
                 # One inline batch a turn: sockets and timers get theirs between two.
                 self._loop.call_soon(self._turn)
                 return
         self._turn_scheduled = False
 
-    def _can_take_another(self) -> BatchInstance | None:
-        """A busy instance to hand the next batch to, so that it need not wait for the loop when it is done.
-
-        Only once half of all that was lately under way is waiting: then callers in a closed loop settle into two
-        halves, one computed while the other is decoded and encoded. A batch made earlier would be a smaller one.
-        """
-        rows = self._queue.rows
-        self._peak_rows = max(self._peak_rows, rows + self._held_rows)
-        if 2 * rows < self._peak_rows:
-            return None
-        free = (each for each, held in self._held.items() if len(held) == 1 and each not in self._wedged)
-        return next(free, None)
-
     def _dispatch(self, instance: BatchInstance, batch: Batch) -> None:
-        held = self._held[instance]
-        if not held:
-            self._idle.remove(instance)
-        held.append(batch)
-        self._held_rows += batch.rows
-        batch.on_done = partial(self._completed, instance, batch.rows)
-        if self._compute_timeout_s and len(held) == 1:
-            self._start_clock(instance)
+        timer = None
+        if self._compute_timeout_s:
+            timer = self._loop.call_later(self._compute_timeout_s, self._overran, instance, batch)
+        batch.on_done = partial(self._completed, instance, batch.rows, timer)
         instance.execute(batch)
 
-    def _start_clock(self, instance: BatchInstance) -> None:
-        """The compute timeout of the batch that the instance works on now."""
-        self._clocks[instance] = self._loop.call_later(self._compute_timeout_s, self._overran, instance)
-
-    def _completed(self, instance: BatchInstance, rows: int, batch: Batch) -> None:
+    def _completed(self, instance: BatchInstance, rows: int, timer: asyncio.TimerHandle | None, batch: Batch) -> None:
         """Free the instance, then answer: a thread computes the next batch while this one is encoded."""
-        held = self._held[instance]
-        held.popleft()
-        self._held_rows -= rows
-        self._peak_rows *= 0.9
-        if self._compute_timeout_s:
-            self._clocks.pop(instance).cancel()
+        if timer is not None:
+            timer.cancel()
             self._wedged.discard(instance)
+        self._idle.append(instance)
         compute_ns = batch.computed_ns - batch.executing_ns
-        if held:
-            if self._compute_timeout_s:
-                self._start_clock(instance)
-        else:
-            self._idle.append(instance)
         if rows <= instance.inline_rows:
             self._watch_inline(instance, compute_ns)
         elif self._queue.rows and not self._turn_scheduled:
@@ -222,18 +185,11 @@ class Batcher:
             logger.warning("an inline model takes %d us a batch: it goes on in a thread", compute_ns // 1000)
             instance.inline_rows = 0
 
-    def _overran(self, instance: BatchInstance) -> None:
-        """The compute timeout fired: answer the callers. The instance is wedged until the model returns; what it was
-        handed ahead goes back to the queue, and nothing waits for instances that are all wedged."""
+    def _overran(self, instance: BatchInstance, batch: Batch) -> None:
+        """The compute timeout fired: answer the callers. The instance is wedged until the model returns, and nothing
+        waits for instances that are all wedged."""
         self._wedged.add(instance)
-        batch, *ahead = self._held[instance]
         logger.error("%r runs beyond its compute timeout of %g ms", batch, self._compute_timeout_s * 1e3)
-        for waiting in ahead:
-            requests, waiting.requests = waiting.requests, ()
-            for request in requests:
-                request.started_ns = 0
-                if not request.done:
-                    self._push(request)
         if self.wedged:
             self._refuse_waiting(ModelNotReady("every instance runs beyond its compute timeout", retry_after_s=1))
         for request in batch.requests:
@@ -328,7 +284,7 @@ class Batcher:
         """Where the batcher stands: rows waiting, batches running, instances idle and wedged."""
         return {
             "queue_rows": self._queue.rows,
-            "running_batches": sum(map(len, self._held.values())),
+            "running_batches": len(self._instances) - len(self._idle),
             "idle_instances": len(self._idle),
             "wedged_instances": len(self._wedged),
         }
