@@ -185,7 +185,7 @@ def _tune_interpreter() -> None:
     gc.freeze()
     gc.set_threshold(GC_YOUNG_OBJECTS, 20, 50)
     # A thread whose model has computed waits this long for the loop to let go of the lock, twice a batch. With the
-    # usual 5 ms a network of 1,024 inputs and 64 callers reaches 0.76 of its bare speed, with this 0.87.
+    # usual 5 ms a network of 1,024 inputs and 64 callers reaches 0.76 of its bare speed, with this 0.84.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
