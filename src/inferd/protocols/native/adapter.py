@@ -8,8 +8,9 @@ from fastapi import FastAPI
 
 from inferd.abc import HotRoute, Target
 from inferd.protocols.native import routes
-from inferd.protocols.native.endpoints import PROTOCOL, NativeBinding, PredictEndpoint
+from inferd.protocols.native.endpoints import DIALECT, PROTOCOL, bind
 from inferd.protocols.shared.context import ProtocolContext
+from inferd.protocols.shared.endpoint import Binding, HotEndpoint
 from inferd.serving.servable import Servable
 
 
@@ -29,16 +30,16 @@ class NativeAdapter:
             for template in ("/predict", "/models/{name}/predict", "/models/{name}/versions/{version}/predict")
         )
 
-    def bind(self, servable: Servable) -> NativeBinding:
+    def bind(self, servable: Servable) -> Binding:
         """Compile the codec of a version."""
-        return NativeBinding(servable)
+        return bind(servable)
 
     def mount(self, app: FastAPI) -> None:
         """Add the cold routes."""
         routes.mount(app, self._context)
 
-    def _make(self, target: Target) -> PredictEndpoint:
-        return PredictEndpoint(self._context, target)
+    def _make(self, target: Target) -> HotEndpoint:
+        return HotEndpoint(self._context, target, DIALECT)
 
 
 ADAPTER = NativeAdapter

@@ -23,7 +23,8 @@ from inferd.core.messages import NO_PARAMETERS, InferenceRequest
 from inferd.core.tensors import Signature, TensorSpec, explain_names
 from inferd.protocols.native.example import example_request
 from inferd.protocols.native.media import JSON, NPY, accepted_types, body_type
-from inferd.protocols.native.reply import Form, JsonReply, NpyReply, NpzReply, Reply
+from inferd.protocols.native.reply import Form, JsonReply, NpyReply, NpzReply
+from inferd.protocols.shared.endpoint import Reply
 from inferd.protocols.shared.json_exact import TooDeep, levels_of, read_exact
 from inferd.protocols.shared.json_fast import compile_fast
 from inferd.protocols.shared.json_tensors import Doubt, Path, explain, kind_of, show, to_array
@@ -36,8 +37,6 @@ _PLAIN_ACCEPT = (None, b"*/*", b"application/json")
 _MAX_EXAMPLE_VALUES = 64
 _MAX_SHOWN = 100
 _COLUMNS: Form = "columns"
-
-__all__ = ["NativeCodec", "Reply"]
 
 
 class NativeCodec:

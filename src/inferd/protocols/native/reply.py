@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import orjson
@@ -20,17 +20,6 @@ Form = Literal["rows", "one", "columns"]
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _TEXT_KINDS = "OSUT"
 (_LETTER_U,) = b"u"  # of null, as orjson writes what is not finite; a byte is found in 20 ns
-
-
-class Reply(Protocol):
-    """How to encode one request's answer; made once per model, not per request."""
-
-    content_type: bytes
-
-    def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
-        """The body, and a block of extra header lines. Raises ``ExecutionFailed`` when an output holds NaN or
-        infinity and the model's policy is ``error``, or when an output is missing or not expressible."""
-        ...
 
 
 class JsonReply:
@@ -50,7 +39,7 @@ class JsonReply:
         self._object = b"{" + b",".join([key + b":%b" for key in keys]) + b"}"
 
     def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
-        """See ``Reply``."""
+        """See ``Reply`` of the shared endpoint."""
         try:
             if self._single is not None:
                 text = orjson.dumps(outputs[self._single], option=_NUMPY)
@@ -91,7 +80,7 @@ class NpyReply:
         self._name = name
 
     def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
-        """See ``Reply``."""
+        """See ``Reply`` of the shared endpoint."""
         return write_npy(_output(outputs, self._name)), b""
 
 
@@ -105,7 +94,7 @@ class NpzReply:
         self._names = names
 
     def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
-        """See ``Reply``."""
+        """See ``Reply`` of the shared endpoint."""
         return write_npz({name: _output(outputs, name) for name in self._names}), b""
 
 
