@@ -8,9 +8,7 @@ model). ``application/x-npy`` and ``application/x-npz`` carry whole tensors too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from math import prod
 from typing import Any, NoReturn
 
@@ -25,8 +23,9 @@ from inferd.protocols.native.example import example_request
 from inferd.protocols.native.media import JSON, NPY, accepted_types, body_type
 from inferd.protocols.native.reply import Form, JsonReply, NpyReply, NpzReply
 from inferd.protocols.shared.endpoint import Reply
-from inferd.protocols.shared.json_exact import TooDeep, levels_of, read_exact
+from inferd.protocols.shared.json_exact import TooDeep, count_strings, read_exact
 from inferd.protocols.shared.json_fast import compile_fast
+from inferd.protocols.shared.json_members import MAX_SHOWN, at, did_you_mean, prefixed, read_parameters, refuse
 from inferd.protocols.shared.json_tensors import Doubt, Path, explain, kind_of, show, to_array
 from inferd.protocols.shared.npy import fit, read_npy, read_npz
 
@@ -35,7 +34,6 @@ _PLAIN_BODY = (None, b"application/json")
 _PLAIN_ACCEPT = (None, b"*/*", b"application/json")
 
 _MAX_EXAMPLE_VALUES = 64
-_MAX_SHOWN = 100
 _COLUMNS: Form = "columns"
 
 
@@ -103,7 +101,7 @@ class NativeCodec:
                 return InferenceRequest({self._fast_name: array}, wanted=self._wanted), form
         try:
             tree = orjson.loads(body)
-            if body.count(b'"') == 2 * _strings(tree):
+            if body.count(b'"') == 2 * count_strings(tree):
                 return self._build(tree, exact=False)
         except (ValueError, Doubt, TooDeep, InferdError):
             pass
@@ -111,10 +109,10 @@ class NativeCodec:
 
     def _build(self, tree: Any, *, exact: bool) -> tuple[InferenceRequest, Form]:
         if type(tree) is not dict:
-            _refuse(f"the body is {kind_of(tree)} where an object with 'instances' or 'inputs' is expected", "", tree)
+            refuse(f"the body is {kind_of(tree)} where an object with 'instances' or 'inputs' is expected", "", tree)
         for member in tree:
             if member not in _MEMBERS:
-                _refuse(f"unknown member {show(member)}{_did_you_mean(member, _MEMBERS)}", member, tree[member])
+                refuse(f"unknown member {show(member)}{did_you_mean(member, _MEMBERS)}", member, tree[member])
         if ("instances" in tree) == ("inputs" in tree):
             raise InvalidRequest(
                 "the body must have either 'instances' (rows) or 'inputs' (whole tensors)",
@@ -122,7 +120,7 @@ class NativeCodec:
                 expected="instances, or inputs",
             )
         wanted = self._read_wanted(tree["outputs"]) if "outputs" in tree else self._wanted
-        parameters = _read_parameters(tree["parameters"]) if "parameters" in tree else NO_PARAMETERS
+        parameters = read_parameters(tree["parameters"]) if "parameters" in tree else NO_PARAMETERS
         form: Form = self._row_form if "instances" in tree else "columns"
         inputs = (
             self._read_rows(tree["instances"], exact)
@@ -133,9 +131,9 @@ class NativeCodec:
 
     def _read_rows(self, rows: Any, exact: bool) -> dict[str, np.ndarray]:
         if type(rows) is not list:
-            _refuse(f"instances is {kind_of(rows)} where an array with one item per row is expected", "instances", rows)
+            refuse(f"instances is {kind_of(rows)} where an array with one item per row is expected", "instances", rows)
         if not self._batchable and len(rows) != 1:
-            _refuse(
+            refuse(
                 f"instances has {len(rows)} items; this model does not take batches, so it must have exactly one, "
                 "or send the whole tensor as 'inputs'",
                 "instances",
@@ -148,13 +146,13 @@ class NativeCodec:
             return self._read_named_rows(rows, exact)
         if self._only is None:
             names = ", ".join(map(repr, self._specs))
-            _refuse(
+            refuse(
                 f"instances[0] is {kind_of(rows[0])}; the model has inputs {names}: give objects by input name",
                 "instances[0]",
                 rows[0],
             )
         tree, prefix = (rows, "instances") if self._batchable else (rows[0], "instances[0]")
-        return {self._only.name: self._tensor(tree, self._only, lambda index: _at(prefix, index), exact)}
+        return {self._only.name: self._tensor(tree, self._only, lambda index: at(prefix, index), exact)}
 
     def _is_bytes_value(self, item: dict[str, Any]) -> bool:
         return self._only is not None and self._only.datatype == "BYTES" and "b64" in item and "b64" not in self._specs
@@ -163,7 +161,7 @@ class NativeCodec:
         names = rows[0].keys() if type(rows[0]) is dict else ()
         for position, row in enumerate(rows):
             if type(row) is not dict:
-                _refuse(
+                refuse(
                     f"instances[{position}] is {kind_of(row)}, those before it are objects",
                     f"instances[{position}]",
                     row,
@@ -180,8 +178,8 @@ class NativeCodec:
 
     def _named_path(self, name: str) -> Path:
         if self._batchable:
-            return lambda index: _at(f"instances[{index[0] if index else 0}].{name}", index[1:])
-        return lambda index: _at(f"instances[0].{name}", index)
+            return lambda index: at(f"instances[{index[0] if index else 0}].{name}", index[1:])
+        return lambda index: at(f"instances[0].{name}", index)
 
     def _refuse_names(self, row: dict[str, Any], names: Any, position: int) -> NoReturn:
         self._check_names(row, f"instances[{position}]")
@@ -198,11 +196,11 @@ class NativeCodec:
         for name in given:
             if name not in self._specs:
                 raise InvalidRequest(
-                    f"unknown input {show(name)}{_did_you_mean(name, self._specs)}; "
+                    f"unknown input {show(name)}{did_you_mean(name, self._specs)}; "
                     f"the model takes {', '.join(map(repr, self._specs))}",
-                    tensor=name[:_MAX_SHOWN],
-                    path=f"{path}.{name[:_MAX_SHOWN]}",
-                    got=name[:_MAX_SHOWN],
+                    tensor=name[:MAX_SHOWN],
+                    path=f"{path}.{name[:MAX_SHOWN]}",
+                    got=name[:MAX_SHOWN],
                     expected=list(self._specs),
                 )
         try:
@@ -215,12 +213,12 @@ class NativeCodec:
         if type(columns) is dict and not self._is_bytes_value(columns):
             self._check_names(columns, "inputs")
             return {
-                name: self._tensor(tree, self._specs[name], _prefixed(f"inputs.{name}"), exact)
+                name: self._tensor(tree, self._specs[name], prefixed(f"inputs.{name}"), exact)
                 for name, tree in columns.items()
             }
         if self._only is None:
-            _refuse(f"inputs is {kind_of(columns)} where an object by input name is expected", "inputs", columns)
-        return {self._only.name: self._tensor(columns, self._only, _prefixed("inputs"), exact)}
+            refuse(f"inputs is {kind_of(columns)} where an object by input name is expected", "inputs", columns)
+        return {self._only.name: self._tensor(columns, self._only, prefixed("inputs"), exact)}
 
     def _tensor(self, tree: Any, spec: TensorSpec, path: Path, exact: bool) -> np.ndarray:
         try:
@@ -233,11 +231,11 @@ class NativeCodec:
     def _read_wanted(self, names: Any) -> tuple[str, ...]:
         known = self._signature.output_names
         if type(names) is not list or not names or len(set(map(show, names))) != len(names):
-            _refuse("outputs must be an array of different output names", "outputs", names)
+            refuse("outputs must be an array of different output names", "outputs", names)
         for position, name in enumerate(names):
             if name not in known:
-                _refuse(
-                    f"unknown output {show(name)}{_did_you_mean(name, known)}; "
+                refuse(
+                    f"unknown output {show(name)}{did_you_mean(name, known)}; "
                     f"the model has {', '.join(map(repr, known))}",
                     f"outputs[{position}]",
                     name,
@@ -246,7 +244,7 @@ class NativeCodec:
 
     def _decode_npy(self, body: bytes) -> dict[str, np.ndarray]:
         if self._only is None:
-            _refuse(f"NPY carries one tensor, the model takes {len(self._specs)}; send application/x-npz", "", None)
+            refuse(f"NPY carries one tensor, the model takes {len(self._specs)}; send application/x-npz", "", None)
         return {self._only.name: fit(read_npy(body), self._only)}
 
     def _decode_npz(self, body: bytes) -> dict[str, np.ndarray]:
@@ -277,44 +275,3 @@ def _small_example(signature: Signature, batchable: bool) -> dict[str, Any] | No
     if sum(abs(prod(spec.shape)) for spec in signature.inputs) > _MAX_EXAMPLE_VALUES:
         return None
     return example_request(signature, batchable=batchable)
-
-
-def _strings(tree: Any) -> int:
-    """How many strings, names included, ``tree`` was written with if no name was repeated in an object.
-
-    Two quotation marks each: a body with more of them repeats a name or escapes one, and must be read exactly.
-    """
-    strings = 0
-    for level, kinds in levels_of(tree):
-        if str in kinds:
-            strings += sum(1 for item in level if type(item) is str)
-        if dict in kinds:
-            strings += sum(len(item) for item in level if type(item) is dict)
-    return strings
-
-
-def _read_parameters(parameters: Any) -> Mapping[str, Any]:
-    """As ``orjson`` reads them, whichever reader came before, so that values do not depend on the path taken."""
-    if type(parameters) is not dict:
-        _refuse(f"parameters is {kind_of(parameters)} where an object is expected", "parameters", parameters)
-    try:
-        return orjson.loads(json.dumps(parameters, allow_nan=False))  # type: ignore[no-any-return]
-    except (ValueError, TypeError):
-        raise InvalidRequest("parameters hold a number out of range", path="parameters") from None
-
-
-def _at(prefix: str, index: tuple[int, ...]) -> str:
-    return prefix + "".join(f"[{position}]" for position in index)
-
-
-def _prefixed(prefix: str) -> Path:
-    return lambda index: _at(prefix, index)
-
-
-def _did_you_mean(name: object, known: Any) -> str:
-    close = get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _refuse(message: str, path: str, got: Any) -> NoReturn:
-    raise InvalidRequest(message, path=path[:_MAX_SHOWN], got=show(got))

@@ -9,16 +9,13 @@ import numpy as np
 import orjson
 
 from inferd.core.config import NanPolicy
-from inferd.core.errors import ExecutionFailed
-from inferd.protocols.shared.json_tensors import to_json
+from inferd.protocols.shared.json_write import NAN_HEADER, TEXT_KINDS, output_of, write_tensor
 from inferd.protocols.shared.npy import write_npy, write_npz
 
-NAN_HEADER = b"Inferd-Nan: null\r\n"
 Form = Literal["rows", "one", "columns"]
 """``rows``: one prediction per row; ``one``: the whole answer is the one prediction; ``columns``: whole tensors."""
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
-_TEXT_KINDS = "OSUT"
 (_LETTER_U,) = b"u"  # of null, as orjson writes what is not finite; a byte is found in 20 ns
 
 
@@ -56,8 +53,8 @@ class JsonReply:
 
     def _encode_any(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         """Any outputs. The header is owed when a value that is no number was written as null."""
-        arrays = [_output(outputs, name) for name in self._names]
-        texts = [_write(array, name, self._nan) for name, array in zip(self._names, arrays, strict=True)]
+        arrays = [output_of(outputs, name) for name in self._names]
+        texts = [write_tensor(array, name, self._nan) for name, array in zip(self._names, arrays, strict=True)]
         if self._single is not None:
             inner = texts[0]
         elif self._form == "rows":
@@ -65,7 +62,7 @@ class JsonReply:
         else:
             inner = self._object % tuple(texts)
         lossy = self._nan == "null" and any(
-            b"null" in text and array.dtype.kind not in _TEXT_KINDS for array, text in zip(arrays, texts, strict=True)
+            b"null" in text and array.dtype.kind not in TEXT_KINDS for array, text in zip(arrays, texts, strict=True)
         )
         return self._head + inner + self._tail, NAN_HEADER if lossy else b""
 
@@ -81,7 +78,7 @@ class NpyReply:
 
     def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         """See ``Reply`` of the shared endpoint."""
-        return write_npy(_output(outputs, self._name)), b""
+        return write_npy(output_of(outputs, self._name)), b""
 
 
 class NpzReply:
@@ -95,47 +92,7 @@ class NpzReply:
 
     def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         """See ``Reply`` of the shared endpoint."""
-        return write_npz({name: _output(outputs, name) for name in self._names}), b""
-
-
-def _output(outputs: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    if name not in outputs:
-        raise ExecutionFailed(f"the model returned no output {name!r}")
-    return np.asarray(outputs[name])
-
-
-def _write(array: np.ndarray, name: str, nan: NanPolicy) -> bytes:
-    """One tensor as JSON. ``orjson`` writes null for what is not finite, which costs less to find than to prevent."""
-    try:
-        if array.dtype.kind in _TEXT_KINDS:
-            return orjson.dumps(to_json(array))
-        array = _plain(array)
-        text = orjson.dumps(array if array.ndim else array[()], option=_NUMPY)
-    except TypeError:
-        raise ExecutionFailed(f"output {name!r} ({array.dtype}) holds values that JSON cannot express") from None
-    if b"null" not in text or nan == "null":
-        return text
-    if nan == "string":
-        return _spell(text, array)
-    raise ExecutionFailed(
-        f"output {name!r} holds NaN or infinity, and the model's NaN policy is 'error'; "
-        'nan = "null" or nan = "string" in its model.toml would let it through'
-    )
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """In C order, native byte order and a type that ``orjson`` writes."""
-    if array.dtype.name == "bfloat16":
-        array = array.astype(np.float32)
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(array.shape)
-
-
-def _spell(text: bytes, array: np.ndarray) -> bytes:
-    """``text`` with each null replaced by the name of the value it stands for, in C order."""
-    strange = array[~np.isfinite(array)].tolist()
-    words = [b'"NaN"' if value != value else b'"Infinity"' if value > 0 else b'"-Infinity"' for value in strange]
-    first, *rest = text.split(b"null")
-    return first + b"".join(word + part for word, part in zip(words, rest, strict=True))
+        return write_npz({name: output_of(outputs, name) for name in self._names}), b""
 
 
 def _rows(arrays: Sequence[np.ndarray], texts: Sequence[bytes], template: bytes) -> bytes:
@@ -148,7 +105,7 @@ def _rows(arrays: Sequence[np.ndarray], texts: Sequence[bytes], template: bytes)
 
 def _cut(array: np.ndarray, text: bytes) -> list[bytes]:
     """The text of each row of a tensor, given the text of all."""
-    if array.dtype.kind in _TEXT_KINDS or array.size == 0:
+    if array.dtype.kind in TEXT_KINDS or array.size == 0:
         return [orjson.dumps(row) for row in orjson.loads(text)]
     opening, closing = b"[" * (array.ndim - 1), b"]" * (array.ndim - 1)
     parts = text[array.ndim : -array.ndim].split(closing + b"," + opening)

@@ -128,6 +128,20 @@ def levels_of(tree: Any) -> Iterator[tuple[list[Any], set[type]]]:
     raise TooDeep
 
 
+def count_strings(tree: Any) -> int:
+    """How many strings, names included, ``tree`` was written with if no name was repeated in an object.
+
+    Two quotation marks each: a body with more of them repeats a name or escapes one, and must be read exactly.
+    """
+    strings = 0
+    for level, kinds in levels_of(tree):
+        if str in kinds:
+            strings += sum(1 for item in level if type(item) is str)
+        if dict in kinds:
+            strings += sum(len(item) for item in level if type(item) is dict)
+    return strings
+
+
 def _refuse_surrogates(value: Any, text: str) -> None:
     """Half of an escaped surrogate pair is no character, so it could never be written back as UTF-8."""
     try:
