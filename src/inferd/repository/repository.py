@@ -124,7 +124,7 @@ class ModelRepository:
                 for servable in servables:
                     await servable.drained()
         except TimeoutError:
-            logger.error("requests were still running after %g s", timeout_s)
+            logger.error("requests were still running when the time to drain was over")
         for record in self.records:
             self._unload(record)
         self._publish()

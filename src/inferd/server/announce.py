@@ -48,10 +48,8 @@ def show_progress(repository: ModelRepository, log_format: str) -> Generator[Non
             task.cancel()
 
 
-def announce(repository: ModelRepository, engine: Engine, url: str, log_format: str) -> None:
-    """Print the table and the curl on standard error; JSON logs say the same in their own lines."""
-    if log_format != "text":
-        return
+def announce(repository: ModelRepository, engine: Engine, url: str, *, needs_key: bool) -> None:
+    """Print the table and the curl on standard error."""
     from rich.console import Console
     from rich.table import Table
 
@@ -63,7 +61,7 @@ def announce(repository: ModelRepository, engine: Engine, url: str, log_format: 
     for record in repository.records:
         if record.state is VersionState.FAILED:
             console.print(f"{record.model} version {record.version} FAILED: {record.reason}", markup=False)
-    command = example_curl(repository, engine, url)
+    command = example_curl(repository, engine, url, needs_key=needs_key)
     console.print(f"\nListening on {url} (documents at {url}/docs)", markup=False, highlight=False)
     if command:
         console.print("Try:\n", highlight=False)
@@ -71,8 +69,11 @@ def announce(repository: ModelRepository, engine: Engine, url: str, log_format: 
         console.print(command, soft_wrap=True, markup=False, highlight=False)
 
 
-def example_curl(repository: ModelRepository, engine: Engine, url: str) -> str:
-    """A command that gets a prediction from the default model, or from the first ready one; "" when none is."""
+def example_curl(repository: ModelRepository, engine: Engine, url: str, *, needs_key: bool) -> str:
+    """A command that gets a prediction from the default model, or from the first ready one; "" when none is.
+
+    The server does not know the text of its keys: with ``needs_key`` the command takes one from ``$API_KEY``.
+    """
     servables = [record.servable for record in repository.records if record.servable is not None]
     if not servables:
         return ""
@@ -81,6 +82,8 @@ def example_curl(repository: ModelRepository, engine: Engine, url: str) -> str:
     path = "/predict" if default else f"/models/{servable.name}/predict"
     body = orjson.dumps(example_request(servable.signature, batchable=servable.batchable)).decode()
     command = f"curl {url}{path} -H 'Content-Type: application/json'"
+    if needs_key:
+        command += ' -H "X-API-Key: $API_KEY"'
     if len(body) <= LONGEST_BODY:
         return f"{command} -d {shlex.quote(body)}"
     # Too long to read, let alone to paste: have it made on the spot.

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from inferd.abc import Endpoint
-from inferd.core.errors import InferdError
+from inferd.core.errors import InferdError, ModelNotReady
 from inferd.protocols.native.problem import problem
 from inferd.server.front import Front, new_request_id
 from inferd.telemetry.logs import request_id_context
@@ -111,6 +111,11 @@ class Gateway:
                 sent_bytes = await self._answer_cold(exchange, scope, receive, send)
         except InferdError as error:
             sent_bytes = await _send_problem(send, error, exchange)
+        except asyncio.CancelledError:
+            # The server has drained for as long as it may.
+            if exchange.status:
+                raise
+            sent_bytes = await _send_problem(send, ModelNotReady("the server stopped before the answer"), exchange)
         if front.access_log is not None and exchange.status:
             front.access_log(exchange, scope.get("client"), sent_bytes)
 

@@ -69,6 +69,9 @@ class Front:
             hint="the server's limit is its setting max_body_mb",
         )
 
-    def refusal(self, error: InferdError) -> tuple[int, bytes]:
-        """Status and problem document for what never became a request."""
-        return problem(error, request_id=new_request_id({}))
+    def refusal(self, error: InferdError) -> tuple[int, bytes, bytes]:
+        """Status, header lines and problem document for what never became a request."""
+        request_id = new_request_id({})
+        status, body = problem(error, request_id=request_id)
+        lines = f"content-type: application/problem+json\r\nx-request-id: {request_id}\r\n"
+        return status, lines.encode("ascii"), body

@@ -86,6 +86,11 @@ class Guard:
         self._good_hosts: set[bytes] = set()
         self._scopes: dict[bytes, str | None] = {}
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether callers are refused without a key, except where it is public."""
+        return not self._anonymous
+
     def check(self, method: bytes, path: bytes, headers: Mapping[bytes, bytes]) -> str:
         """The principal: the id of the caller's key, "" for someone anonymous.
 

@@ -7,26 +7,24 @@ with reading paused nobody learns that the caller left. Hot: benchmarks/run.py; 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from time import monotonic_ns
 from typing import Any, NamedTuple
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from inferd.abc import Endpoint
 from inferd.core.errors import HeadersTooLarge, InferdError, MalformedRequest, RequestTimeout
 from inferd.server.front import Front, new_request_id
+from inferd.server.timed import ANSWER, BODY, HEADERS, IDLE, TimedProtocol
 
 logger = logging.getLogger("inferd.server")
 
 PIPELINE_LIMIT_BYTES = 65536
 # What a waiting request counts besides its body, so that empty ones do not pile up either.
 QUEUED_REQUEST_BYTES = 512
-# What a connection waits for; the reaper's timeouts are indexed by these.
-IDLE, HEADERS, BODY, ANSWER = range(4)
 LINGER_S = 0.1
 
 
@@ -97,18 +95,14 @@ class KnownHead(NamedTuple):
     headers: Mapping[bytes, bytes]
 
 
-class HotProtocol(HttpToolsProtocol):
+class HotProtocol(TimedProtocol):
     """One connection. ``front`` is set on a subclass by ``hot_protocol``."""
-
-    front: Front
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # uvicorn's signature, passed on as it is
         super().__init__(*args, **kwargs)
         self.active: Any = None
         self.phase = HEADERS
         self.progress = 0
-        self.seen_progress = -1
-        self.seen_at_s = 0.0
         self.url = b""
         self.headers = []
         self._header_bytes = 0
@@ -418,12 +412,7 @@ class HotProtocol(HttpToolsProtocol):
             self._answer_broken(error)
 
     def _answer_broken(self, error: InferdError) -> None:
-        status, body = self.front.refusal(error)
-        self.front.render_default(self.server_state.default_headers)
-        self.transport.write(
-            b"%b%bcontent-type: application/problem+json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
-            % (STATUS_LINE[status], self.front.default_block, len(body), body)
-        )
+        self.write_refusal(error)
         self._linger()
 
     def _linger(self) -> None:
@@ -459,19 +448,18 @@ class HotProtocol(HttpToolsProtocol):
         if self.active is None and self.phase in (IDLE, ANSWER, HEADERS):
             self.transport.close()
 
-    def reap(self, now_s: float, timeouts_s: tuple[float, float, float, float]) -> None:
-        """Called every second: end a connection that stayed in one phase for longer than its timeout."""
-        if self.progress != self.seen_progress:
-            self.seen_progress, self.seen_at_s = self.progress, now_s
-        elif now_s - self.seen_at_s >= timeouts_s[self.phase] and (self.active is None or self.phase == BODY):
-            self._time_out()
+    def _stage(self) -> tuple[object, int]:
+        return self.progress, self.phase if self.active is None or self.phase == BODY else ANSWER
 
-    def _time_out(self) -> None:
+    def _time_out(self, waiting_for: int) -> None:
         exchange: Any = self.cycle
-        if self.phase == IDLE or self._broken is not None or (self.phase == HEADERS and not self.url):
+        hot = type(exchange) is HotExchange
+        if waiting_for == IDLE or self._broken is not None or (waiting_for == HEADERS and not self.url):
             self.transport.close()
-        elif self.phase == BODY and type(exchange) is HotExchange and exchange.refusal is None:
+        elif waiting_for == BODY and hot and exchange.refusal is None:
             self._refuse(exchange, RequestTimeout("the body took too long to arrive"))
+        elif waiting_for == BODY and not hot and exchange.response_started:
+            self.transport.close()
         else:
             self._break(RequestTimeout("the request took too long to arrive"))
 
@@ -479,14 +467,3 @@ class HotProtocol(HttpToolsProtocol):
 def hot_protocol(front: Front) -> type[HotProtocol]:
     """The protocol class to give to uvicorn, bound to ``front``."""
     return type("BoundHotProtocol", (HotProtocol,), {"front": front})
-
-
-async def reap_connections(front: Front, connections: set[Any]) -> None:
-    """Watch the phases of all connections, once a second: two attributes a request instead of three timers."""
-    loop = asyncio.get_running_loop()
-    timeouts_s = (front.keep_alive_s, front.header_timeout_s, front.body_timeout_s, float("inf"))
-    while True:
-        await asyncio.sleep(1.0)
-        now_s = loop.time()
-        for connection in tuple(connections):
-            connection.reap(now_s, timeouts_s)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic_ns
 from types import FrameType
 from typing import Any
 
@@ -26,10 +27,11 @@ from inferd.repository.desired import WantedModel, discover
 from inferd.server.announce import announce, show_progress
 from inferd.server.assembly import Assembly, assemble
 from inferd.server.guard import public_bind_refusal
-from inferd.server.hot import hot_protocol, reap_connections
+from inferd.server.hot import hot_protocol
 from inferd.server.keys import Key, keys_from_environment, load_keys
 from inferd.server.live import wanted_object
 from inferd.server.settings import API_KEYS_VARIABLE, Settings, load_settings, model_defaults
+from inferd.server.timed import reap_connections, timed_protocol
 from inferd.telemetry.logs import configure_logging
 
 logger = logging.getLogger("inferd.server")
@@ -43,16 +45,22 @@ EXIT_SECOND_SIGNAL = 143
 class InferdServer(uvicorn.Server):
     """uvicorn's server with inferd's way to stop: readiness first, then the listener, then the connections."""
 
-    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
         super().__init__(config)
-        self._on_signal = on_signal
+        self._on_stop = on_stop
+        self.stopped_ns = 0
+
+    def stop(self) -> None:
+        """Begin to drain; any thread may call it."""
+        self._on_stop()
+        self.stopped_ns = monotonic_ns()
+        self.should_exit = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends the process at once."""
         if self.should_exit:
             os._exit(EXIT_SECOND_SIGNAL)
-        self._on_signal()
-        self.should_exit = True
+        self.stop()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -119,6 +127,12 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
 
 
+def _url(settings: Settings, port: int) -> str:
+    scheme = "https" if settings.tls_certificate else "http"
+    host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
+    return f"{scheme}://{host}:{port}"
+
+
 async def _serve(
     settings: Settings, wanted: Sequence[WantedModel], on_started: Callable[[str, InferdServer], None]
 ) -> int:
@@ -137,7 +151,7 @@ async def _serve(
         assembly.gateway,
         ssl_certfile=settings.tls_certificate or None,
         ssl_keyfile=settings.tls_key or None,
-        http=hot_protocol(assembly.front) if settings.front == "hot" else "httptools",
+        http=(hot_protocol if settings.front == "hot" else timed_protocol)(assembly.front),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -150,16 +164,18 @@ async def _serve(
         timeout_graceful_shutdown=int(settings.drain_timeout_s) or 1,
     )
     server = InferdServer(config, lambda: setattr(assembly.state, "draining", True))
-    scheme = "https" if settings.tls_certificate else "http"
-    url = f"{scheme}://{settings.host}:{listener.getsockname()[1]}"
-    tasks = [asyncio.create_task(_load(assembly, server, url))]
-    if settings.front == "hot":
-        tasks.append(asyncio.create_task(reap_connections(assembly.front, server.server_state.connections)))
+    url = _url(settings, listener.getsockname()[1])
+    tasks = (
+        asyncio.create_task(_load(assembly, server, url)),
+        asyncio.create_task(reap_connections(assembly.front, server.server_state.connections)),
+    )
     on_started(url, server)
     await server.serve(sockets=[listener])
     for task in tasks:
         task.cancel()
-    await assembly.repository.drain(settings.drain_timeout_s)
+    # What the connections took of the time to drain is not given twice.
+    spent_s = (monotonic_ns() - server.stopped_ns) / 1e9
+    await assembly.repository.drain(max(0.0, settings.drain_timeout_s - spent_s))
     for connection in tuple(server.server_state.connections):
         connection.transport.abort()
     if assembly.tracer is not None:
@@ -171,10 +187,13 @@ async def _load(assembly: Assembly, server: InferdServer, url: str) -> None:
     with show_progress(assembly.repository, assembly.settings.log_format):
         await assembly.repository.load_all()
     _tune_interpreter()
-    announce(assembly.repository, assembly.engine, url, assembly.settings.log_format)
+    if assembly.settings.log_format == "text":
+        announce(assembly.repository, assembly.engine, url, needs_key=assembly.front.guard.needs_key)
+    else:
+        logger.info("listening on %s", url, extra={"url": url})
     if assembly.settings.strict and _failed(assembly):
         logger.error("a model could not be loaded and --strict is set: stopping")
-        server.should_exit = True
+        server.stop()
 
 
 def _tune_interpreter() -> None:
@@ -227,7 +246,7 @@ class ServerHandle:
     def stop(self) -> None:
         """Drain and stop; returns when the server has ended."""
         if self._server is not None:
-            self._server.should_exit = True
+            self._server.stop()
         self._thread.join()
 
     def __enter__(self) -> ServerHandle:
