@@ -57,6 +57,7 @@ def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[K
         decode_pool=ThreadPoolExecutor(2, thread_name_prefix="inferd-decode"),
         decode_offload_bytes=settings.decode_offload_kb << 10,
         server_timing=settings.server_timing,
+        max_body_bytes=int(settings.max_body_mb * (1 << 20)),
         tracer=tracer,
     )
     adapters = [_adapter(name, context) for name in settings.protocols or available("inferd.protocols")]

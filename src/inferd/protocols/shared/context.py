@@ -21,4 +21,5 @@ class ProtocolContext:
     decode_pool: Executor
     decode_offload_bytes: int
     server_timing: bool = True
+    max_body_bytes: int = 64 << 20
     tracer: Tracer | None = None

@@ -23,7 +23,7 @@ from inferd.protocols.shared.json_tensors import Doubt, is_float, narrow_float
 
 FastRead = Callable[[bytes], np.ndarray | None]
 
-_STRUCT = {
+STRUCT = {
     "FP16": "e",
     "FP32": "f",
     "FP64": "d",
@@ -56,10 +56,10 @@ _PARSERS = _Parsers()
 def compile_fast(spec: TensorSpec, *keys: str) -> FastRead | None:
     """The fast reader of a tensor whose first dimension is free and whose others are fixed, else None.
 
-    ``keys`` lead from the body to the tensor, through objects of one member each.
+    ``keys`` lead from the body to the tensor, through objects of one member each; without any, the body is the tensor.
     """
     tail = spec.shape[1:]
-    if spec.datatype not in _STRUCT or spec.shape[:1] != (-1,) or min(tail, default=1) < 1:
+    if spec.datatype not in STRUCT or spec.shape[:1] != (-1,) or min(tail, default=1) < 1:
         return None
     large = _compile_large(spec, keys)
     if keys == ("instances",) and len(tail) == 1 and tail[0] <= _SMALL_BYTES // 8:
@@ -72,7 +72,7 @@ def _compile_small(spec: TensorSpec, large: FastRead) -> FastRead:
     takes booleans for numbers: u and l are letters of true and false, and not of the key."""
     width = spec.shape[1]
     dtype = spec.dtype
-    pack = Struct(f"={width}{_STRUCT[spec.datatype]}").pack
+    pack = Struct(f"={width}{STRUCT[spec.datatype]}").pack
     loads, ndarray = orjson.loads, np.ndarray
 
     def read(body: bytes) -> np.ndarray | None:
@@ -97,9 +97,10 @@ def _compile_large(spec: TensorSpec, keys: tuple[str, ...]) -> FastRead:
     wide = np.dtype(np.float64 if is_float(spec) else np.uint64 if spec.datatype == "UINT64" else np.int64)
     code = {"f": "d", "i": "i", "u": "u"}[wide.kind]
     narrow = _narrowing(spec)
+    opening = _OPENING_BRACE if keys else _OPENING_BRACKET
 
     def read(body: bytes) -> np.ndarray | None:
-        if not _has_strings(body, len(keys)) or body[0] != _OPENING_BRACE:
+        if not _has_strings(body, len(keys)) or body[0] != opening:
             return None
         parser = _PARSERS.parser if len(body) < _KEEP_BYTES else simdjson.Parser()
         try:

@@ -1,0 +1,58 @@
+"""The Open Inference Protocol over REST as data: its hot routes, its cold routes, what it prepares for a version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI
+
+from inferd.abc import HotRoute, Target
+from inferd.protocols.oip.codec import OipCodec
+from inferd.protocols.oip.errors import CONTENT_TYPE, phrase
+from inferd.protocols.oip.plan import Planner
+from inferd.protocols.shared.context import ProtocolContext
+from inferd.protocols.shared.endpoint import Binding, Dialect, HotEndpoint
+from inferd.serving.servable import Servable
+
+PROTOCOL = "oip"
+DIALECT = Dialect(PROTOCOL, CONTENT_TYPE, phrase)
+
+
+class OipAdapter:
+    """``/v2/models/{name}[/versions/{version}]/infer`` and what surrounds it."""
+
+    api_version = 1
+    name = PROTOCOL
+
+    def __init__(self, context: ProtocolContext) -> None:
+        self._context = context
+
+    def hot_routes(self) -> Sequence[HotRoute]:
+        """Templates answered by the hot front."""
+        return tuple(
+            HotRoute(template, self._make)
+            for template in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
+        )
+
+    def bind(self, servable: Servable) -> Binding:
+        """Make the codec of a version."""
+        nan = servable.config.nan
+        planner = Planner(
+            servable.name,
+            servable.version,
+            servable.signature,
+            batchable=servable.batchable,
+            nan=nan,
+            default_outputs=servable.default_outputs,
+            labels=servable.metadata.classes,
+        )
+        return Binding(servable, OipCodec(planner, nan=nan, max_body_bytes=self._context.max_body_bytes))
+
+    def mount(self, app: FastAPI) -> None:
+        """Add the cold routes."""
+
+    def _make(self, target: Target) -> HotEndpoint:
+        return HotEndpoint(self._context, target, DIALECT)
+
+
+ADAPTER = OipAdapter
