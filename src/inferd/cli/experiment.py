@@ -1,0 +1,72 @@
+"""``inferd experiment``: check an experiment's definition and see where it sends units."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Check and assign experiments."""
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  inferd experiment check ranker.toml
+"""
+)
+@click.argument("file", metavar="EXPERIMENT.toml")
+def check(file: str) -> None:
+    """Check an experiment's definition; exit code 2, with file, line and the way out, when it is wrong."""
+    from inferd.experiments.definition_toml import read_experiment
+
+    experiment = read_experiment(Path(file))
+    click.echo(f"{experiment.id}: {experiment.coverage:.0%} of the units of {experiment.model}, by {experiment.unit}")
+    for variant, share in zip(experiment.variants, experiment.shares, strict=True):
+        role = "control" if variant is experiment.control else "treated"
+        click.echo(f"  {variant.name} ({role}): {share:.2%} to {variant.target}")
+    for metric in experiment.metrics:
+        click.echo(f"  {metric.name}: {metric.kind}, better when it would {metric.goal}")
+
+
+@command.command(
+    epilog="""\b
+Examples:
+  inferd experiment assign ranker.toml user-1 user-2
+  inferd experiment assign ranker.toml user-1 --header 'X-Country: DE' --attribute plan=pro
+  inferd experiment assign ranker.toml - < users.txt
+"""
+)
+@click.argument("file", metavar="EXPERIMENT.toml")
+@click.argument("units", nargs=-1, required=True, metavar="UNIT...")
+@click.option(
+    "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header that targeting may ask for."
+)
+@click.option("--attribute", "attributes", multiple=True, metavar="NAME=VALUE", help="An attribute of the request.")
+def assign(file: str, units: tuple[str, ...], headers: tuple[str, ...], attributes: tuple[str, ...]) -> None:
+    """Print each UNIT with its variant and target, or why it takes no part; - reads units from stdin, one a line.
+
+    The columns are separated by tabs: unit, variant, target, reason.
+    """
+    from inferd.experiments.assignment import Assigner
+    from inferd.experiments.definition_toml import read_experiment
+
+    assigner = Assigner(read_experiment(Path(file)))
+    named_headers = {name.lower(): value for name, value in _pairs(headers, ":", "--header")}
+    named_attributes = dict(_pairs(attributes, "=", "--attribute"))
+    for unit in sys.stdin.read().splitlines() if units == ("-",) else units:
+        assignment = assigner.assign(unit, named_headers, named_attributes)
+        variant = assignment.variant
+        click.echo("\t".join([unit, *((variant.name, variant.target) if variant else ("", "")), assignment.reason]))
+
+
+def _pairs(texts: tuple[str, ...], separator: str, option: str) -> list[tuple[str, str]]:
+    for text in texts:
+        if separator not in text:
+            raise click.BadParameter(f"takes NAME{separator}VALUE, got {text!r}", param_hint=option)
+    parts = (text.partition(separator) for text in texts)
+    return [(name.strip(), value.strip()) for name, _, value in parts]

@@ -1,0 +1,120 @@
+"""What an experiment is: frozen values, the same whether read from a file or made by a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["mean", "proportion", "ratio", "quantile"]
+Correction = Literal["holm", "benjamini-hochberg", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One arm. ``target`` is ``model``, ``model@3`` or ``model@label``; its share is ``weight`` over all weights."""
+
+    name: str
+    target: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Targeting:
+    """A condition on the caller: ``header`` (any case) or ``attribute`` must hold one of these texts."""
+
+    one_of: tuple[str, ...]
+    header: str = ""
+    attribute: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A slice, from ``start`` up to but without ``end``, of all units. Experiments whose slices of one namespace do not
+    overlap never share a unit."""
+
+    name: str
+    start: float = 0.0
+    end: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """A share of all units that sees none of the experiments that name this holdout."""
+
+    share: float
+    name: str = "global"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What is measured, from columns of the outcome log.
+
+    ``mean`` and ``proportion`` (outcomes 0 or 1) average ``column`` over outcomes; ``ratio`` divides the sum of
+    ``column`` by the sum of ``denominator``; ``quantile`` is the ``quantile`` of ``column``. ``covariate`` is a column
+    known before exposure that predicts the metric. ``min_effect`` is the smallest relative change worth finding.
+    ``baseline`` and ``deviation`` (of one unit) describe the metric to a simulation that has no log.
+    """
+
+    name: str
+    kind: Kind
+    column: str = ""
+    denominator: str = ""
+    quantile: float = 0.5
+    goal: Literal["increase", "decrease"] = "increase"
+    covariate: str = ""
+    min_effect: float | None = None
+    baseline: float | None = None
+    deviation: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """A metric that may get worse by at most ``margin``, relative to control."""
+
+    metric: str
+    margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """How outcomes are judged. ``tuning_units`` is the number of units at which the anytime-valid interval is tightest;
+    it must be fixed before data are seen."""
+
+    alpha: float = 0.05
+    power: float = 0.8
+    correction: Correction = "holm"
+    tuning_units: int = 5000
+    resamples: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A question put to live traffic. The first variant is the control. ``unit`` says what is kept together:
+    ``header:NAME``, ``cookie:NAME``, ``parameter:NAME``, ``api-key`` or ``request-id``; ``salt`` makes its split
+    independent of other experiments'."""
+
+    id: str
+    model: str
+    unit: str
+    salt: str
+    variants: tuple[Variant, ...]
+    coverage: float = 1.0
+    mode: str = "fixed"
+    namespace: Namespace | None = None
+    holdout: Holdout | None = None
+    targeting: tuple[Targeting, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    guardrails: tuple[Guardrail, ...] = ()
+    analysis: Analysis = field(default_factory=Analysis)
+
+    @property
+    def control(self) -> Variant:
+        """The variant the others are compared with."""
+        return self.variants[0]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The share of each variant among assigned units, in order."""
+        total = sum(variant.weight for variant in self.variants)
+        return tuple(variant.weight / total for variant in self.variants)

@@ -1,0 +1,102 @@
+import pytest
+
+from inferd.core.errors import ConfigError
+from inferd.experiments.definition import Holdout, Metric, Namespace, Targeting, Variant
+
+
+def test_a_definition_is_read_with_its_defaults(define):
+    experiment = define()
+    assert experiment.salt == experiment.id == "ranker-2"
+    assert experiment.variants == (Variant("control", "ranker@1"), Variant("candidate", "ranker@2"))
+    assert experiment.control.name == "control"
+    assert experiment.shares == (0.5, 0.5)
+    assert experiment.metrics == (Metric("converted", "proportion", column="converted", min_effect=0.05),)
+    assert (experiment.coverage, experiment.mode, experiment.namespace) == (1.0, "fixed", None)
+
+
+def test_every_part_of_a_definition_is_read(define):
+    experiment = define(
+        add="""
+[namespace]
+name = "home"
+start = 0.25
+end = 0.75
+[holdout]
+share = 0.1
+[[targeting]]
+header = "X-Country"
+one_of = ["DE", "AT"]
+[[guardrail]]
+metric = "converted"
+margin = 0.02
+[analysis]
+alpha = 0.1
+correction = "benjamini-hochberg"
+"""
+    )
+    assert experiment.namespace == Namespace("home", 0.25, 0.75)
+    assert experiment.holdout == Holdout(0.1)
+    assert experiment.targeting == (Targeting(("DE", "AT"), header="X-Country"),)
+    assert experiment.guardrails[0].margin == 0.02
+    assert (experiment.analysis.alpha, experiment.analysis.correction) == (0.1, "benjamini-hochberg")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("unit =", "units ="), "experiment.toml:3: unknown key 'units'; did you mean 'unit'?"),
+        (("model =", "salt ="), "'model' is missing"),
+        (("header:X-User-Id", "user"), ":3: unit takes header:NAME, cookie:NAME"),
+        (("ranker-2", "a b"), ":1: id takes letters, digits"),
+        (('name = "control"', 'names = "control"'), ":6: unknown key 'variant[0].names'; did you mean 'name'?"),
+        (("ranker@1", "ranker@1@2"), ":7: variant[0].target takes model or model@version"),
+        (('"candidate"', '"control"'), ":9: a second variant is named 'control'"),
+        (('"ranker@2"', '"ranker@2"\nweight = 0'), ":12: variant[1].weight takes a number above 0"),
+        (('"ranker@2"', '"ranker@2"\nweight = 1e-6'), "none of the 10000 buckets is its own"),
+        (('kind = "proportion"', 'kind = "rate"'), ':15: metric[0].kind takes "mean" or "proportion"'),
+        (('kind = "proportion"', 'kind = "ratio"'), "needs a denominator if, and only if, its kind is ratio"),
+        (("min_effect = 0.05", "min_effect = nan"), "metric[0].min_effect takes a finite number"),
+        (("min_effect = 0.05", "baseline = 2"), "baseline of a proportion lies between 0 and 1"),
+        (('kind = "proportion"', 'kind = "quantile"\ncovariate = "x"'), "cannot sharpen a quantile"),
+    ],
+)
+def test_a_mistake_is_refused_with_its_line(define, change, says):
+    with pytest.raises(ConfigError) as refused:
+        define(*change)
+    assert says in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("addition", "says"),
+    [
+        ("[namespace]\nname = 'a'\nstart = 0.5\nend = 0.5\n", "is empty: start 0.5 is not below end 0.5"),
+        ("[holdout]\nshare = 1.5\n", "holdout.share takes a number from 0 to 1, got 1.5"),
+        ("[holdout]\nname = 'g'\n", "holdout lacks 'share'"),
+        ("[[targeting]]\none_of = ['DE']\n", "names either a header or an attribute"),
+        ("[[targeting]]\nheader = 'X'\none_of = []\n", "nobody would take part"),
+        ("[targeting]\nheader = 'X'\n", "targeting is written [[targeting]]"),
+        ("[[guardrail]]\nmetric = 'convertd'\nmargin = 0.1\n", "is no metric: 'convertd'; did you mean 'converted'?"),
+        ("[analysis]\nalpha = 0.9\n", "analysis.alpha takes a number from 1e-06 to 0.5"),
+        ("[analysis]\ncorrection = 'bonferroni'\n", 'analysis.correction takes "holm" or "benjamini-hochberg"'),
+    ],
+)
+def test_a_mistake_in_an_optional_part_is_refused(define, addition, says):
+    with pytest.raises(ConfigError) as refused:
+        define(add=addition)
+    assert says in refused.value.message
+
+
+@pytest.mark.parametrize("mode", ["ramp", "bandit", "shadow"])
+def test_a_mode_that_is_not_offered_yet_is_refused_in_so_many_words(define, mode):
+    with pytest.raises(ConfigError, match=f":1: mode '{mode}' is not offered yet; use 'fixed'"):
+        define('id = "ranker-2"', f'mode = "{mode}"\nid = "ranker-2"')
+
+
+def test_an_unknown_mode_is_refused_with_a_suggestion(define):
+    with pytest.raises(ConfigError, match="did you mean 'fixed'"):
+        define('id = "ranker-2"', 'mode = "fixd"\nid = "ranker-2"')
+
+
+def test_one_variant_is_no_experiment(define):
+    with pytest.raises(ConfigError, match="at least two variants"):
+        define('[[variant]]\nname = "candidate"\ntarget = "ranker@2"\n')
