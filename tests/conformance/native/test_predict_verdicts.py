@@ -93,6 +93,12 @@ INVALID = {
         "1 values",
     ),
     "input wrong in columns": (TWO, b'{"inputs":{"age":[1],"pixels":[[1,"2"]]}}', "inputs.pixels[0][1]", '"2"'),
+    "fewer rows in one column": (
+        TWO,
+        b'{"inputs":{"age":[1,2],"pixels":[[1,2]]}}',
+        "inputs.pixels",
+        "1 rows",
+    ),
     "array for objects": (TWO, b'{"instances":[[1,2]]}', "instances[0]", "an array of 2"),
     "object then array": (TWO, b'{"instances":[{"age":1,"pixels":[1,2]},3]}', "instances[1]", "3"),
     "optional in one row": (SOME, b'{"instances":[{"age":1},{"age":1,"weight":2}]}', "instances[1]", ["age", "weight"]),

@@ -212,10 +212,12 @@ class NativeCodec:
     def _read_columns(self, columns: Any, exact: bool) -> dict[str, np.ndarray]:
         if type(columns) is dict and not self._is_bytes_value(columns):
             self._check_names(columns, "inputs")
-            return {
+            inputs = {
                 name: self._tensor(tree, self._specs[name], prefixed(f"inputs.{name}"), exact)
                 for name, tree in columns.items()
             }
+            self._check_rows(inputs)
+            return inputs
         if self._only is None:
             refuse(f"inputs is {kind_of(columns)} where an object by input name is expected", "inputs", columns)
         return {self._only.name: self._tensor(columns, self._only, prefixed("inputs"), exact)}
@@ -250,7 +252,22 @@ class NativeCodec:
     def _decode_npz(self, body: bytes) -> dict[str, np.ndarray]:
         arrays = read_npz(body)
         explain_names(self._signature, arrays)
-        return {name: fit(array, self._specs[name]) for name, array in arrays.items()}
+        inputs = {name: fit(array, self._specs[name]) for name, array in arrays.items()}
+        self._check_rows(inputs)
+        return inputs
+
+    def _check_rows(self, inputs: dict[str, np.ndarray]) -> None:
+        """Only whole tensors can differ in their number of rows."""
+        rows = len(next(iter(inputs.values()), ()))
+        for name, array in inputs.items():
+            if self._batchable and len(array) != rows:
+                raise InvalidRequest(
+                    f"input {name!r} has {len(array)} rows where the inputs before it have {rows}",
+                    tensor=name,
+                    path=f"inputs.{name}",
+                    got=f"{len(array)} rows",
+                    expected=f"{rows} rows",
+                )
 
     def _reply(self, accepted: tuple[bytes, ...], form: Form, wanted: tuple[str, ...]) -> Reply:
         """The first accepted type that can carry the answer."""
