@@ -160,6 +160,8 @@ class ProtocolAdapter(Protocol):
 
     api_version: int
     name: str
+    dialects: Mapping[str, Any]
+    """The starts of its cold paths, and how errors are worded there; empty for problem documents."""
 
     def hot_routes(self) -> Sequence[HotRoute]:
         """Templates answered by the hot front (POST only)."""

@@ -52,6 +52,16 @@ def test_the_readme_answers_what_it_says():
         assert shell(bash[1].replace("curl ", "curl -s ", 1).replace(":8000", f":{port}"), ROOT) == answer.strip()
 
 
+def test_the_readmes_script_serves_until_it_is_told_to_stop(tmp_path):
+    (script,) = [text for kind, _, text in blocks("README.md") if kind == "python"]
+    port = free_port()
+    artefact = EXAMPLES / "iris-onnx" / "1" / "iris.onnx"
+    (tmp_path / "script.py").write_text(f"model = {str(artefact)!r}\n{script.replace('8000', str(port))}")
+    with Process(tmp_path, "script.py", port=port, command=[sys.executable]) as process:
+        assert process.wait_ready().predict([[5.1, 3.5, 1.4, 0.2]])[0] == 200
+        assert process.signal().exit_code() == 0
+
+
 def test_the_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     port = free_port()
@@ -63,6 +73,8 @@ def test_the_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatc
             if kind == "python":
                 exec(compile(text, "tutorial", "exec"), names)
             elif info == "serve":
+                if server is not None:
+                    assert server.signal().exit_code() == 0
                 server = Process(tmp_path, *shlex.split(text)[1:], port=port).wait_ready()
             elif kind == "bash":
                 output = shell(text, tmp_path)
@@ -93,6 +105,9 @@ def test_every_name_on_the_hot_path_page_exists():
         source = (ROOT / "src/inferd" / file).read_text()
         for part in name.split("."):
             assert re.search(rf"(class|def) {part}\b", source), (file, name)
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    for test in re.findall(r"`(test_\w+)`", page):
+        assert f"def {test}(" in tests, test
     for file in re.findall(r"`(tests/[\w/]+\.py)`", page):
         assert (ROOT / file).exists(), file
 

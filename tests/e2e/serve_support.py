@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
+_numbers = itertools.count()
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("INFERD_")}
 
 
@@ -24,12 +26,13 @@ def free_port():
 
 
 class Process:
-    """``inferd ARGS`` with its standard error in a file; killed at the end of the ``with`` block."""
+    """``inferd ARGS``, or ``command ARGS``, with its output in a file; killed at the end of the ``with`` block."""
 
-    def __init__(self, folder, *args, env=None, port=None):
+    def __init__(self, folder, *args, env=None, port=None, command=None):
         self.port = port or free_port()
-        self.log = Path(folder) / f"stderr-{self.port}.txt"
-        command = [sys.executable, "-c", "from inferd.cli.main import main; raise SystemExit(main())", *map(str, args)]
+        self.log = Path(folder) / f"output-{next(_numbers)}.txt"
+        inferd = [sys.executable, "-c", "from inferd.cli.main import main; raise SystemExit(main())"]
+        command = [*(command or inferd), *map(str, args)]
         if args[0] == "serve":
             command += ["--port", str(self.port)]
         with self.log.open("wb") as log:

@@ -6,6 +6,7 @@ import re
 import ssl
 import subprocess
 import sys
+from hashlib import sha256
 
 import pytest
 import trustme
@@ -25,8 +26,7 @@ def test_the_table_names_every_example_and_where_it_runs(examples):
 
 def test_the_printed_curl_works_as_it_is(examples):
     command = next(line for line in examples.output.splitlines() if line.startswith("curl "))
-    done = subprocess.run(["bash", "-c", f"{command} -s -w ' %{{http_code}}'"], capture_output=True, text=True)
-    assert done.stdout.endswith(" 200"), done.stdout
+    assert paste(command).endswith(" 200")
 
 
 @pytest.mark.parametrize("name", ["digits", "iris", "iris-onnx", "topic"])
@@ -34,8 +34,15 @@ def test_the_curl_of_each_example_alone_works(tmp_path, name):
     with Process(tmp_path, "serve", EXAMPLES / name) as process:
         process.wait_ready().wait_for(lambda: "curl " in process.output)
         command = next(line for line in process.output.splitlines() if "curl http" in line)
-        done = subprocess.run(["bash", "-c", f"{command} -s -w ' %{{http_code}}'"], capture_output=True, text=True)
-        assert done.stdout.endswith(" 200"), (command, done.stdout)
+        assert paste(command).endswith(" 200"), command
+
+
+def paste(command, **variables):
+    """Run the printed command in a shell; what it wrote, and the status of the answer."""
+    done = subprocess.run(
+        ["bash", "-c", f"{command} -s -w ' %{{http_code}}'"], capture_output=True, text=True, env={**CLEAN, **variables}
+    )
+    return done.stdout
 
 
 def test_the_five_endpoints_answer(examples):
@@ -146,7 +153,52 @@ def test_a_port_in_use_is_said_so(tmp_path, iris_onnx):
         first.wait_listening()
         with Process(tmp_path, "serve", iris_onnx.artefact, port=first.port) as second:
             assert second.exit_code() == 2
+            assert second.output.count("\n") == 1
+            assert f"cannot listen on 127.0.0.1:{first.port}" in second.output
         assert first.ask("GET", "/health")[0] == 200
+
+
+def test_a_public_address_serves_everyone_when_told_to(tmp_path, iris_onnx):
+    with Process(tmp_path, "serve", iris_onnx.artefact, "--host", "0.0.0.0", "--open") as process:
+        process.wait_ready()
+        assert process.predict([[1, 2, 3, 4]], Host="models.example")[0] == 200
+
+
+@pytest.mark.parametrize("place", ["file", "environment"])
+def test_a_public_address_with_keys_serves_who_has_one(tmp_path, iris_onnx, place):
+    if place == "file":
+        with Process(tmp_path, "keys", "new", "--scope", "inference", "--file", "keys.toml") as made:
+            assert made.exit_code() == 0
+            (secret,) = re.findall(r"inferd_\S+", made.output)
+        assert secret not in (tmp_path / "keys.toml").read_text()
+        flags, env = ("--api-keys-file", "keys.toml"), {}
+    else:
+        secret = "a long secret"
+        flags, env = (), {"INFERD_API_KEYS": f"me:inference:{sha256(secret.encode()).hexdigest()}"}
+    with Process(tmp_path, "serve", iris_onnx.artefact, "--host", "0.0.0.0", *flags, env=env) as process:
+        process.wait_ready().wait_for(lambda: "curl " in process.output)
+        assert process.predict([[1, 2, 3, 4]])[0] == 401
+        assert process.predict([[1, 2, 3, 4]], X_API_Key=secret)[0] == 200
+        command = next(line for line in process.output.splitlines() if line.startswith("curl "))
+        assert paste(command, API_KEY=secret).endswith(" 200")
+        assert paste(command, API_KEY="").endswith(" 401")
+        assert secret not in process.output
+
+
+def test_an_ipv6_address_is_printed_so_that_it_works(tmp_path, iris_onnx):
+    with Process(tmp_path, "serve", iris_onnx.artefact, "--host", "::1") as process:
+        process.wait_for(lambda: "curl " in process.output)
+        command = next(line for line in process.output.splitlines() if line.startswith("curl "))
+        assert paste(command).endswith(" 200")
+
+
+def test_the_asgi_front_serves_the_same(tmp_path, iris_onnx):
+    with Process(tmp_path, "serve", iris_onnx.artefact, "--front", "asgi", "--access-log") as process:
+        process.wait_ready().wait_for(lambda: "curl " in process.output)
+        command = next(line for line in process.output.splitlines() if line.startswith("curl "))
+        assert paste(command).endswith(" 200")
+        process.wait_for(lambda: "POST /predict 200" in process.output)
+        assert process.signal().exit_code() == 0
 
 
 def test_https_is_served_with_a_certificate(tmp_path, iris_onnx):
@@ -168,6 +220,19 @@ def test_https_is_served_with_a_certificate(tmp_path, iris_onnx):
         assert process.signal().exit_code() == 0
 
 
+def test_the_access_log_has_a_line_for_each_request_and_is_off_by_default(tmp_path, iris_onnx):
+    with Process(tmp_path, "serve", iris_onnx.artefact, "--access-log") as process:
+        process.wait_ready().predict([[1, 2, 3, 4]], X_Request_Id="hot-1")
+        process.predict([[1]], X_Request_Id="hot-2")
+        process.ask("GET", "/nowhere", headers={"X-Request-Id": "cold-1"})
+        for line in (r"POST /predict 200 \d+ bytes .* ms \[hot-1\]", r"422 .* \[hot-2\]", r"404 .* \[cold-1\]"):
+            process.wait_for(lambda line=line: re.search(line, process.output))
+    with Process(tmp_path, "serve", iris_onnx.artefact) as process:
+        process.wait_ready().predict([[1, 2, 3, 4]])
+        assert process.signal().exit_code() == 0
+        assert "/predict 200" not in process.output
+
+
 def test_json_logs_carry_the_request_id(tmp_path, iris_onnx):
     flags = ("--log-format", "json", "--access-log")
     with Process(tmp_path, "serve", iris_onnx.artefact, *flags) as process:
@@ -176,6 +241,41 @@ def test_json_logs_carry_the_request_id(tmp_path, iris_onnx):
         lines = [json.loads(line) for line in process.output.splitlines()]
     (line,) = [line for line in lines if line.get("request_id") == "find-me"]
     assert (line["method"], line["path"], line["status"]) == ("POST", "/predict", 200)
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    assert f"http://127.0.0.1:{process.port}" in [line.get("url") for line in lines]
+
+
+CODE = """
+from typing import Annotated
+
+import numpy as np
+
+class Triple:
+    inputs = {"x": "FP32[-1, 2]"}
+    outputs = {"y": "FP32[-1, 2]"}
+    batchable = True
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return x * 3
+
+def halve(x: Annotated[np.ndarray, "FP32[-1]"]) -> Annotated[np.ndarray, "FP32[-1]"]:
+    return x / 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "answer"),
+    [
+        ("arithmetic:Triple", {"instances": [[1, 2]]}, {"predictions": [[3, 6]]}),
+        ("arithmetic.py:Triple", {"instances": [[1, 2]]}, {"predictions": [[3, 6]]}),
+        ("arithmetic.py:halve", {"inputs": {"x": [2, 4]}}, {"outputs": [1, 2]}),
+    ],
+)
+def test_classes_and_functions_are_served_from_a_module_or_a_file(tmp_path, target, body, answer):
+    (tmp_path / "arithmetic.py").write_text(CODE)
+    with Process(tmp_path, "serve", target, env={"PYTHONPATH": str(tmp_path)}) as process:
+        process.wait_ready()
+        status, _, text = process.ask("POST", "/predict", json.dumps(body), {"Content-Type": "application/json"})
+        assert (status, json.loads(text)) == (200, answer), process.output
 
 
 def test_hooks_beside_an_artefact_change_what_callers_send(tmp_path, iris_onnx):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +13,7 @@ from starlette.exceptions import HTTPException
 from inferd import __version__
 from inferd.abc import Target
 from inferd.core.errors import InferdError, InvalidRequest, MethodNotAllowed, RouteNotFound
-from inferd.protocols.native.problem import problem
+from inferd.protocols.shared.endpoint import Dialect
 from inferd.repository.repository import ModelRepository
 from inferd.server.docs_pages import mount_docs
 from inferd.server.openapi import build_openapi, describe_table, merge
@@ -30,8 +29,9 @@ def make_app(
     metrics: Metrics,
     state: ServerState,
     mounts: Sequence[Callable[[FastAPI], None]],
+    dialect_of: Callable[[bytes], Dialect],
 ) -> FastAPI:
-    """The cold side of the server; ``mounts`` add the protocols' cold routes."""
+    """The cold side of the server; ``mounts`` add the protocols' cold routes, ``dialect_of`` words a path's errors."""
     app = FastAPI(
         title="inferd",
         version=__version__,
@@ -45,7 +45,7 @@ def make_app(
         mount(app)
     _mount_openapi(app, engine)
     mount_docs(app)
-    _handle_errors(app)
+    _handle_errors(app, dialect_of)
     return app
 
 
@@ -60,9 +60,7 @@ def _mount_probes(
     async def ready(model: str | None = None) -> JSONResponse:
         if model is not None and model not in engine.table.models:
             raise engine.table.explain(Target(model))
-        blockers = repository.blockers(model)
-        if state.draining:
-            blockers = [{"state": "DRAINING", "reason": "the server is stopping"}, *blockers]
+        blockers = [*state.blockers(), *repository.blockers(model)]
         if not blockers:
             return JSONResponse({"ready": True, "blockers": []})
         return JSONResponse({"ready": False, "blockers": blockers}, status_code=503, headers={"retry-after": "1"})
@@ -83,35 +81,37 @@ def _mount_openapi(app: FastAPI, engine: Engine) -> None:
         return JSONResponse(merge(app.openapi(), typed))
 
 
-def _handle_errors(app: FastAPI) -> None:
+def _handle_errors(app: FastAPI, dialect_of: Callable[[bytes], Dialect]) -> None:
+    def respond(request: Request, error: Exception, headers: Mapping[str, str] | None = None) -> Response:
+        dialect = dialect_of(request.url.path.encode())
+        status, body = dialect.phrase(error, request_id_context.get())
+        all_headers = {"content-type": dialect.error_type.decode(), **(headers or {})}
+        if isinstance(error, InferdError) and "retry_after_s" in error.details:
+            all_headers["retry-after"] = str(error.details["retry_after_s"])
+        return Response(body, status_code=status, headers=all_headers)
+
     @app.exception_handler(InferdError)
     async def inferd_error(request: Request, error: InferdError) -> Response:
-        return _respond(error)
+        return respond(request, error)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
-            return _respond(RouteNotFound(f"there is no route {request.url.path}", hint="/docs lists the routes"))
+            return respond(
+                request, RouteNotFound(f"there is no route {request.url.path}", hint="/docs lists the routes")
+            )
         if error.status_code == 405:
             allowed = (error.headers or {}).get("Allow", "")
             refusal = MethodNotAllowed(f"{request.url.path} does not take {request.method}", expected=allowed)
-            return _respond(refusal, {"allow": allowed})
-        return _respond(InvalidRequest(str(error.detail)))
+            return respond(request, refusal, {"allow": allowed})
+        return respond(request, InvalidRequest(str(error.detail)))
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         path = ".".join(map(str, first["loc"]))
-        return _respond(InvalidRequest(f"{path}: {first['msg']}", path=path, got=first.get("input")))
+        return respond(request, InvalidRequest(f"{path}: {first['msg']}", path=path, got=first.get("input")))
 
     @app.exception_handler(Exception)
     async def defect(request: Request, error: Exception) -> Response:
-        return _respond(error)
-
-
-def _respond(error: BaseException, headers: dict[str, str] | None = None) -> Response:
-    status, body = problem(error, request_id=request_id_context.get())
-    all_headers: dict[str, Any] = {"content-type": "application/problem+json", **(headers or {})}
-    if isinstance(error, InferdError) and "retry_after_s" in error.details:
-        all_headers["retry-after"] = str(error.details["retry_after_s"])
-    return Response(body, status_code=status, headers=all_headers)
+        return respond(request, error)

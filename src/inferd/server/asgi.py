@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from inferd.abc import Endpoint
 from inferd.core.errors import InferdError, ModelNotReady
-from inferd.protocols.native.problem import problem
+from inferd.protocols.shared.endpoint import Dialect
 from inferd.server.front import Front, new_request_id
 from inferd.telemetry.logs import request_id_context
 
@@ -110,12 +110,13 @@ class Gateway:
             else:
                 sent_bytes = await self._answer_cold(exchange, scope, receive, send)
         except InferdError as error:
-            sent_bytes = await _send_problem(send, error, exchange)
+            sent_bytes = await _send_error(send, error, exchange, front.dialect(path))
         except asyncio.CancelledError:
             # The server has drained for as long as it may.
             if exchange.status:
                 raise
-            sent_bytes = await _send_problem(send, ModelNotReady("the server stopped before the answer"), exchange)
+            stopped = ModelNotReady("the server stopped before the answer")
+            sent_bytes = await _send_error(send, stopped, exchange, front.dialect(path))
         if front.access_log is not None and exchange.status:
             front.access_log(exchange, scope.get("client"), sent_bytes)
 
@@ -214,9 +215,9 @@ async def _send(send: Send, exchange: AsgiExchange, status: int, headers: list[A
     await send({"type": "http.response.body", "body": body})
 
 
-async def _send_problem(send: Send, error: InferdError, exchange: AsgiExchange) -> int:
-    status, body = problem(error, request_id=exchange.request_id)
-    headers = [(b"content-type", b"application/problem+json")]
+async def _send_error(send: Send, error: InferdError, exchange: AsgiExchange, dialect: Dialect) -> int:
+    status, body = dialect.phrase(error, exchange.request_id)
+    headers = [(b"content-type", dialect.error_type)]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if status in (413, 431):

@@ -56,6 +56,7 @@ def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[K
         loop=asyncio.get_running_loop(),
         decode_pool=ThreadPoolExecutor(2, thread_name_prefix="inferd-decode"),
         decode_offload_bytes=settings.decode_offload_kb << 10,
+        blockers=lambda model: [*state.blockers(), *repository.blockers(model)],
         server_timing=settings.server_timing,
         max_body_bytes=int(settings.max_body_mb * (1 << 20)),
         tracer=tracer,
@@ -69,6 +70,7 @@ def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[K
         body_timeout_s=settings.body_timeout_s,
         keep_alive_s=settings.keep_alive_s,
         access_log=access_line if settings.access_log else None,
+        dialects={prefix.encode(): dialect for each in adapters for prefix, dialect in each.dialects.items()},
     )
     templates = _templates(adapters)
 
@@ -88,7 +90,7 @@ def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[K
         on_ready=on_ready,
         on_change=on_change,
     )
-    app = make_app(repository, engine, metrics, state, [adapter.mount for adapter in adapters])
+    app = make_app(repository, engine, metrics, state, [adapter.mount for adapter in adapters], front.dialect)
     return Assembly(settings, front, Gateway(app, front), repository, engine, state, tracer)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from inferd.abc import Endpoint
 from inferd.core.errors import HeadersTooLarge, InferdError, PayloadTooLarge
-from inferd.protocols.native.problem import problem
+from inferd.protocols.native.endpoints import DIALECT
+from inferd.protocols.shared.endpoint import Dialect
 from inferd.server.guard import Guard
 
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -30,7 +31,8 @@ def new_request_id(headers: Mapping[bytes, bytes]) -> str:
 
 @dataclass(slots=True)
 class Front:
-    """Shared by all connections of a server. ``routes`` maps raw hot paths to endpoints and is replaced whole."""
+    """Shared by all connections of a server. ``routes`` maps raw hot paths to endpoints and is replaced whole;
+    ``dialects`` maps the start of a path to how errors are worded there, the native way elsewhere."""
 
     guard: Guard
     max_body_bytes: int = 64 << 20
@@ -40,12 +42,20 @@ class Front:
     keep_alive_s: float = 75.0
     access_log: Callable[[Any, tuple[str, int] | None, int], None] | None = None
     routes: Mapping[bytes, Endpoint] = field(default_factory=dict)
+    dialects: Mapping[bytes, Dialect] = field(default_factory=dict)
     default_headers: Sequence[tuple[bytes, bytes]] | None = None
     default_block: bytes = b""
     max_body_digits: int = 0
 
     def __post_init__(self) -> None:
         self.max_body_digits = len(str(self.max_body_bytes))
+
+    def dialect(self, path: bytes) -> Dialect:
+        """How errors on ``path`` are worded."""
+        for prefix, dialect in self.dialects.items():
+            if path.startswith(prefix):
+                return dialect
+        return DIALECT
 
     def render_default(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Date and server as header lines; uvicorn makes a new list once a second."""
@@ -72,6 +82,5 @@ class Front:
     def refusal(self, error: InferdError) -> tuple[int, bytes, bytes]:
         """Status, header lines and problem document for what never became a request."""
         request_id = new_request_id({})
-        status, body = problem(error, request_id=request_id)
-        lines = f"content-type: application/problem+json\r\nx-request-id: {request_id}\r\n"
-        return status, lines.encode("ascii"), body
+        status, body = DIALECT.phrase(error, request_id)
+        return status, b"content-type: %b\r\nx-request-id: %b\r\n" % (DIALECT.error_type, request_id.encode()), body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -10,3 +11,7 @@ class ServerState:
     """Changed on the loop's thread only."""
 
     draining: bool = False
+
+    def blockers(self) -> list[dict[str, Any]]:
+        """What keeps the server itself from being ready."""
+        return [{"state": "DRAINING", "reason": "the server is stopping"}] if self.draining else []

@@ -11,6 +11,7 @@ import platform
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from time import time
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,8 @@ BUCKETS_S = (
 """Upper bounds of the time histograms: 50 µs to 60 s."""
 BUCKETS_ROWS = tuple(2**power for power in range(13))
 """Upper bounds of the batch-size histogram: 1 to 4096 rows."""
+MAX_BATCH_SIZES = 1024
+"""How many different batch sizes have times of their own; a model without batching may see any number of them."""
 SETTLE_AT = 512
 """How many requests' times are kept before they are sorted into the histograms."""
 
@@ -51,11 +54,13 @@ class VersionMetrics:
     """The counts of one version. Every method is called on the loop's thread; a scrape only copies.
 
     A histogram is one list: a count per bucket, the count above the last bound, then the sum of what was observed.
-    Times are nanoseconds; zero or less means the request never got that far and is left out.
+    Times are nanoseconds; zero or less means the request never got that far and is left out. ``batch_times`` holds the
+    count and the compute time of the batches of each size; ``last_batch_s`` is in seconds since 1970.
     """
 
     __slots__ = (
         "batch_rows",
+        "batch_times",
         "batch_wait",
         "bounds_ns",
         "cancelled",
@@ -63,7 +68,9 @@ class VersionMetrics:
         "dispatched",
         "encode",
         "expired",
+        "failed_ns",
         "labels",
+        "last_batch_s",
         "outcomes",
         "padded_rows",
         "pending",
@@ -81,6 +88,9 @@ class VersionMetrics:
             [0] * (len(buckets_s) + 2) for _ in range(5)
         )
         self.batch_rows = [0] * (len(BUCKETS_ROWS) + 2)
+        self.batch_times: dict[int, list[int]] = {}
+        self.last_batch_s = 0.0
+        self.failed_ns = 0
         self.rows = 0
         self.padded_rows = 0
         self.outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -97,6 +107,14 @@ class VersionMetrics:
         self.dispatched[reason] += 1
         self.batch_rows[bisect_left(BUCKETS_ROWS, rows)] += 1
         self.batch_rows[-1] += rows
+        times = self.batch_times.get(rows)
+        if times is None:
+            times = [0, 0]
+            if len(self.batch_times) < MAX_BATCH_SIZES:
+                self.batch_times[rows] = times
+        times[0] += 1
+        times[1] += compute_ns
+        self.last_batch_s = time()
         self.rows += rows
         self.padded_rows += padded_rows
         self.compute[bisect_left(self.bounds_ns, compute_ns)] += requests
@@ -107,6 +125,8 @@ class VersionMetrics:
     ) -> None:
         """Count one answered request; ``outcome`` is "ok" or the neutral error code in lower case."""
         self.outcomes[protocol, outcome] += 1
+        if outcome != "ok":
+            self.failed_ns += total_ns
         self.pending.append((total_ns, queue_ns, batch_wait_ns, encode_ns))
         if len(self.pending) >= SETTLE_AT:
             self.settle()

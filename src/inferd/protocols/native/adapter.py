@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from fastapi import FastAPI
 
@@ -10,7 +11,7 @@ from inferd.abc import HotRoute, Target
 from inferd.protocols.native import routes
 from inferd.protocols.native.endpoints import DIALECT, PROTOCOL, bind
 from inferd.protocols.shared.context import ProtocolContext
-from inferd.protocols.shared.endpoint import Binding, HotEndpoint
+from inferd.protocols.shared.endpoint import Binding, Dialect, HotEndpoint
 from inferd.serving.servable import Servable
 
 
@@ -19,6 +20,7 @@ class NativeAdapter:
 
     api_version = 1
     name = PROTOCOL
+    dialects: ClassVar[Mapping[str, Dialect]] = {}
 
     def __init__(self, context: ProtocolContext) -> None:
         self._context = context

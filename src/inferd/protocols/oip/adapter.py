@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from fastapi import FastAPI
 
 from inferd.abc import HotRoute, Target
+from inferd.protocols.oip import routes
 from inferd.protocols.oip.codec import OipCodec
 from inferd.protocols.oip.errors import CONTENT_TYPE, phrase
 from inferd.protocols.oip.plan import Planner
@@ -14,15 +16,15 @@ from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.endpoint import Binding, Dialect, HotEndpoint
 from inferd.serving.servable import Servable
 
-PROTOCOL = "oip"
-DIALECT = Dialect(PROTOCOL, CONTENT_TYPE, phrase)
+DIALECT = Dialect(routes.PROTOCOL, CONTENT_TYPE, phrase)
 
 
 class OipAdapter:
     """``/v2/models/{name}[/versions/{version}]/infer`` and what surrounds it."""
 
     api_version = 1
-    name = PROTOCOL
+    name = routes.PROTOCOL
+    dialects: ClassVar[Mapping[str, Dialect]] = {"/v2": DIALECT}
 
     def __init__(self, context: ProtocolContext) -> None:
         self._context = context
@@ -50,6 +52,7 @@ class OipAdapter:
 
     def mount(self, app: FastAPI) -> None:
         """Add the cold routes."""
+        routes.mount(app, self._context)
 
     def _make(self, target: Target) -> HotEndpoint:
         return HotEndpoint(self._context, target, DIALECT)

@@ -50,8 +50,8 @@ def to_buffer(array: np.ndarray, name: str) -> memoryview:
     """
     if array.dtype.kind in "OSUT":
         return memoryview(b"".join([_element(item, name) for item in array.ravel().tolist()]))
-    if array.dtype.name == "bfloat16":
-        array = array.view(np.uint16)  # numpy cannot lend the memory of a type that is not its own
+    if array.dtype.kind == "V":  # BF16, whose memory numpy cannot lend; asking for its name takes 3 µs
+        array = array.view(np.uint16)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return np.ascontiguousarray(array).data

@@ -1,0 +1,143 @@
+"""The cold routes of V2: health, metadata, configuration, statistics, the repository's index, and refusals with a
+reason for what is not offered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from inferd.abc import Target
+from inferd.core.errors import InvalidRequest, ModelNotReady, Unsupported, VersionNotFound
+from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
+from inferd.protocols.oip.statistics import model_statistics
+from inferd.protocols.shared.context import ProtocolContext
+from inferd.protocols.shared.json_exact import read_exact
+from inferd.serving.servable import Servable
+
+PROTOCOL = "oip"
+_MODEL = "/v2/models/{name}"
+_VERSION = "/v2/models/{name}/versions/{version}"
+
+
+def mount(app: FastAPI, context: ProtocolContext) -> None:
+    """Add everything under ``/v2`` but inference."""
+    _mount_health(app, context)
+    _mount_models(app, context)
+    _mount_statistics(app, context)
+    _mount_repository(app, context)
+    _mount_refusals(app, context)
+
+
+def _mount_health(app: FastAPI, context: ProtocolContext) -> None:
+    # Clients of other servers read these bodies as JSON, so they are never empty.
+    @app.get("/v2/health/live", tags=["v2"], summary="Liveness")
+    async def live() -> JSONResponse:
+        return JSONResponse({"live": True})
+
+    @app.get("/v2/health/ready", tags=["v2"], summary="Readiness of the server")
+    async def ready() -> JSONResponse:
+        is_ready = not context.blockers(None)
+        return JSONResponse({"ready": is_ready}, status_code=200 if is_ready else 503)
+
+    @app.get(f"{_MODEL}/ready", tags=["v2"], summary="Readiness of a model")
+    @app.get(f"{_VERSION}/ready", tags=["v2"], summary="Readiness of a version")
+    async def model_ready(name: str, version: str | None = None) -> JSONResponse:
+        servable = _find(context, name, version)
+        if servable.batcher.wedged:
+            raise ModelNotReady(f"every instance of {name!r} is busy beyond its compute timeout", retry_after_s=1)
+        return JSONResponse({"name": name, "ready": True})
+
+
+def _mount_models(app: FastAPI, context: ProtocolContext) -> None:
+    @app.get("/v2", tags=["v2"], summary="Metadata of the server")
+    async def metadata() -> JSONResponse:
+        return JSONResponse(server_metadata())
+
+    # Before the routes of a model: its last segment stands where a name goes.
+    @app.get("/v2/models/stats", tags=["v2"], summary="Statistics of every model")
+    async def all_statistics() -> JSONResponse:
+        servables = [status.servable for status in context.engine.table.statuses if status.servable is not None]
+        return JSONResponse({"model_stats": [model_statistics(servable) for servable in servables]})
+
+    @app.get(_MODEL, tags=["v2"], summary="Metadata of a model")
+    @app.get(_VERSION, tags=["v2"], summary="Metadata of a version")
+    async def describe(name: str, version: str | None = None) -> JSONResponse:
+        return JSONResponse(model_metadata(_find(context, name, version), context.engine.table))
+
+    @app.get(f"{_MODEL}/config", tags=["v2"], summary="Configuration of a model")
+    @app.get(f"{_VERSION}/config", tags=["v2"], summary="Configuration of a version")
+    async def config(name: str, version: str | None = None) -> JSONResponse:
+        return JSONResponse(model_config(_find(context, name, version)))
+
+
+def _mount_statistics(app: FastAPI, context: ProtocolContext) -> None:
+    @app.get(f"{_MODEL}/stats", tags=["v2"], summary="Statistics of all versions of a model")
+    async def statistics(name: str) -> JSONResponse:
+        versions = context.engine.table.models.get(name)
+        if versions is None:
+            raise context.engine.table.explain(Target(name))
+        servables = [status.servable for _, status in sorted(versions.items()) if status.servable is not None]
+        return JSONResponse({"model_stats": [model_statistics(servable) for servable in servables]})
+
+    @app.get(f"{_VERSION}/stats", tags=["v2"], summary="Statistics of a version")
+    async def version_statistics(name: str, version: str) -> JSONResponse:
+        return JSONResponse({"model_stats": [model_statistics(_find(context, name, version))]})
+
+
+def _mount_repository(app: FastAPI, context: ProtocolContext) -> None:
+    @app.post("/v2/repository/index", tags=["v2"], summary="Every version there is, with its state")
+    async def index(request: Request) -> JSONResponse:
+        only_ready = _only_ready(await request.body())
+        entries = [index_entry(status) for status in context.engine.table.statuses]
+        return JSONResponse([entry for entry in entries if entry["state"] == "READY" or not only_ready])
+
+    @app.post("/v2/repository/models/{name}/{action}", include_in_schema=False)
+    async def control(name: str, action: str) -> JSONResponse:
+        raise Unsupported("models cannot be loaded or unloaded by this server's API")
+
+
+def _mount_refusals(app: FastAPI, context: ProtocolContext) -> None:
+    # The hot front answers these paths for every model there is; what arrives here names one that is not.
+    @app.post(f"{_MODEL}/infer", include_in_schema=False)
+    @app.post(f"{_VERSION}/infer", include_in_schema=False)
+    async def infer_unknown(name: str, version: str | None = None) -> JSONResponse:
+        error = context.engine.table.explain(_target(name, version))
+        context.metrics.count_unrouted(PROTOCOL, error.code.value.lower())
+        raise error
+
+    @app.api_route("/v2/systemsharedmemory/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
+    @app.api_route("/v2/cudasharedmemory/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
+    async def no_shared_memory(rest: str) -> JSONResponse:
+        raise Unsupported("shared memory is not offered by this server; send tensors in the body")
+
+    @app.api_route("/v2/logging", methods=["GET", "POST"], include_in_schema=False)
+    @app.api_route("/v2/trace/setting", methods=["GET", "POST"], include_in_schema=False)
+    @app.api_route(f"{_MODEL}/trace/setting", methods=["GET", "POST"], include_in_schema=False)
+    async def no_settings(name: str = "") -> JSONResponse:
+        raise Unsupported("log and trace settings are the server's configuration, not to be changed by its API")
+
+
+def _target(name: str, version: str | None) -> Target:
+    """Raises ``VersionNotFound`` for a version that is not a positive integer."""
+    if version is None:
+        return Target(name)
+    if not version.isascii() or not version.isdigit() or len(version) > 18:
+        raise VersionNotFound(f"no version {version[:40]!r}: versions are positive integers")
+    return Target(name, int(version))
+
+
+def _find(context: ProtocolContext, name: str, version: str | None) -> Servable:
+    """The ready version that is asked for. Raises what routing raises."""
+    ticket = context.engine.route(_target(name, version))
+    ticket.release()
+    return ticket.servable
+
+
+def _only_ready(body: bytes) -> bool:
+    """The one option of an index request; an empty body has none. Raises ``InvalidRequest``."""
+    options: Any = read_exact(body, non_finite=False) if body else {}
+    if type(options) is not dict or type(options.get("ready", False)) is not bool:
+        raise InvalidRequest('the body must be empty, or an object such as {"ready": true}')
+    return bool(options.get("ready", False))
