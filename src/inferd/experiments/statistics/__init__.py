@@ -1,0 +1,1 @@
+"""The formulas behind an experiment's report, each with its source."""
