@@ -97,6 +97,29 @@ def test_the_python_models_page_runs(tmp_path, monkeypatch):
             exec(compile(text, "python-models", "exec"), names)
 
 
+def with_ports(text, ports):
+    for usual, port in ports.items():
+        text = re.sub(rf"\b{usual}\b", str(port), text)
+    return text
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/protocols").glob("*.md")), ids=lambda page: page.stem)
+def test_each_protocols_page_runs_with_its_clients_in_a_process_of_their_own(page, tmp_path):
+    ports = {usual: free_port() for usual in (8000, 8001, 8080, 8081, 5000)}
+    found = [(kind, info, with_ports(text, ports)) for kind, info, text in blocks(page.relative_to(ROOT))]
+    (serve,) = [text for _, info, text in found if info == "serve"]
+    script = tmp_path / "page.py"
+    script.write_text("".join(text for kind, _, text in found if kind == "python"))
+    arguments = [each.replace("examples/models", str(EXAMPLES)) for each in shlex.split(serve, comments=True)[1:]]
+    with Process(tmp_path, *arguments, port=ports[8000]) as process:
+        process.wait_ready()
+        done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        for kind, info, text in found:
+            if kind == "bash" and info != "serve":
+                shell(text, tmp_path)
+
+
 def test_every_name_on_the_hot_path_page_exists():
     page = (ROOT / "docs/hot-path.md").read_text()
     named = re.findall(r"`((?:server|protocols|serving|execution|core|telemetry)/[\w/]+\.py)` `([\w.]+)`", page)

@@ -158,9 +158,14 @@ def _presented(headers: Mapping[bytes, bytes]) -> bytes:
 
 
 def _require_json(headers: Mapping[bytes, bytes]) -> None:
-    """A web page may post forms and plain text anywhere, but JSON only where the server invited it."""
+    """A web page may post forms and plain text anywhere, but JSON only where the server invited it.
+
+    Clients that name no type are no web pages: a browser always names the page's origin beside a change (Fetch
+    standard, "append a request Origin header").
+    """
     content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if content_type != b"application/json":
+    from_page = b"origin" in headers or b"sec-fetch-site" in headers
+    if content_type != b"application/json" and (content_type or from_page):
         raise UnsupportedMediaType(
             "changes need Content-Type: application/json",
             got=content_type.decode("latin-1"),

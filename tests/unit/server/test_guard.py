@@ -186,11 +186,20 @@ def test_a_public_address_answers_to_any_name():
 )
 def test_a_web_page_cannot_change_models_on_loopback(content_type):
     guard = Guard((), open_access=True, hosts=LOOPBACK)
-    headers = {b"host": b"localhost"} | ({b"content-type": content_type} if content_type else {})
+    headers = {b"host": b"localhost", b"origin": b"http://page.example"}
+    headers |= {b"content-type": content_type} if content_type else {}
     for method in (b"POST", b"PUT", b"DELETE", b"PATCH"):
         with pytest.raises(UnsupportedMediaType):
             guard.check(method, b"/admin/models/iris/unload", headers)
     assert guard.check(b"GET", b"/admin/models", headers) == ""
+
+
+def test_a_client_that_names_no_type_is_no_web_page():
+    guard = Guard((), open_access=True, hosts=LOOPBACK)
+    assert guard.check(b"POST", b"/v2/repository/index", {b"host": b"localhost"}) == ""
+    for mark in ({b"sec-fetch-site": b"cross-site"}, {b"content-type": b"text/plain"}):
+        with pytest.raises(UnsupportedMediaType):
+            guard.check(b"POST", b"/v2/repository/index", {b"host": b"localhost", **mark})
 
 
 def test_a_change_sent_as_json_is_admitted_on_loopback():

@@ -98,7 +98,7 @@ class OipCodec:
             match = _ID.search(text)
             if match is None:
                 return False, b""
-            id_member = match[0] + b","
+            id_member = b'"id":"%b",' % match[1]
             text = b"%b%b%b" % (text[: match.start(1)], _ID_BYTES, text[match.end(1) :])
         known = self._known.get(text)
         if known is None and len(text) <= _MAX_KNOWN_BYTES:
