@@ -105,6 +105,12 @@ class VersionNotFound(InferdError):
     code = Code.NOT_FOUND
 
 
+class ExperimentNotFound(InferdError):
+    """No experiment of that id."""
+
+    code = Code.NOT_FOUND
+
+
 class RouteNotFound(InferdError):
     """No route of that path."""
 

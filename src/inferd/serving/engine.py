@@ -14,22 +14,28 @@ import orjson
 from inferd.abc import Exchange, Target
 from inferd.core.errors import InvalidRequest
 from inferd.core.messages import InferenceRequest
+from inferd.serving.policy import RoutingPolicy
 from inferd.serving.servable import Servable, Ticket
 from inferd.serving.table import Table
 
 
 class Engine:
-    """Routes and submits, on the loop's thread, without locks: ``table`` is replaced whole by the repository."""
+    """Routes and submits, on the loop's thread, without locks: ``table`` is replaced whole by the repository,
+    ``policies`` by whoever runs experiments."""
 
     def __init__(self) -> None:
         self.table = Table()
+        self.policies: Mapping[Target, RoutingPolicy] = {}
 
     def route(self, target: Target, exchange: Exchange | None = None) -> Ticket:
         """Pin the version that answers ``target``; the ticket must be released exactly once.
 
         Raises ``ModelNotFound``, ``VersionNotFound`` or ``ModelNotReady``.
         """
-        ticket = self.table.tickets.get(target)
+        if self.policies and exchange is not None and (policy := self.policies.get(target)) is not None:
+            ticket: Ticket | None = policy.route(exchange, self.table)
+        else:
+            ticket = self.table.tickets.get(target)
         if ticket is None:
             raise self.table.explain(target)
         ticket.servable.inflight += 1
@@ -51,6 +57,8 @@ class Engine:
             request.complete(empty_outputs(servable, request))
             return
         servable.batcher.submit(request)
+        if ticket.observer is not None:
+            ticket.observer.submitted(request.inputs, request.rows)
 
 
 def _check_extras(servable: Servable, request: InferenceRequest) -> None:

@@ -10,6 +10,7 @@ from inferd.abc import ModelMetadata
 from inferd.core.config import ModelConfig
 from inferd.core.tensors import Check, Signature, compile_check
 from inferd.execution.batcher import Batcher
+from inferd.serving.policy import Observer
 from inferd.telemetry.metrics import VersionMetrics
 
 
@@ -92,12 +93,18 @@ class Servable:
 
 
 class Ticket:
-    """What routing decided for one request; it pins the servable until ``release``, called exactly once."""
+    """What routing decided for one request; it pins the servable until ``release``, called exactly once.
 
-    __slots__ = ("servable",)
+    ``head`` is header lines for the answer. ``observer`` is told of the request when a policy chose the version;
+    without one, all requests to a version share its ticket.
+    """
 
-    def __init__(self, servable: Servable) -> None:
+    __slots__ = ("head", "observer", "servable")
+
+    def __init__(self, servable: Servable, head: bytes = b"", observer: Observer | None = None) -> None:
         self.servable = servable
+        self.head = head
+        self.observer = observer
 
     def release(self) -> None:
         """Let go of the servable."""

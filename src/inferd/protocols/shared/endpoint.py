@@ -119,13 +119,13 @@ class HotEndpoint:
                 raise request.error or Cancelled("the request was given up")
             body, extra = reply.encode(outputs)
             encoded_ns = monotonic_ns()
-            exchange.respond(200, self._headers(servable, reply, extra, exchange, request, encoded_ns), body)
+            exchange.respond(200, self._headers(ticket, reply, extra, exchange, request, encoded_ns), body)
         except Cancelled:
             outcome = "cancelled"
             encoded_ns = done_ns
         # An answer that cannot be encoded is the model's failure, and this caller's alone.
         except Exception as error:
-            outcome = self._refuse(exchange, error, servable)
+            outcome = self._refuse(exchange, error, ticket)
             encoded_ns = done_ns
         finally:
             ticket.release()
@@ -137,6 +137,8 @@ class HotEndpoint:
             request.executing_ns - request.started_ns,
             encoded_ns - done_ns,
         )
+        if ticket.observer is not None:
+            ticket.observer.answered(outcome, encoded_ns - request.received_ns, request.outputs)
         if self._context.tracer is not None:
             self._context.tracer.record(
                 exchange.headers,
@@ -150,7 +152,7 @@ class HotEndpoint:
 
     def _headers(
         self,
-        servable: Servable,
+        ticket: Ticket,
         reply: Reply,
         extra: bytes,
         exchange: Exchange,
@@ -158,7 +160,9 @@ class HotEndpoint:
         encoded_ns: int,
     ) -> bytes:
         """The header lines of an answer. ``Server-Timing`` (W3C) is in milliseconds."""
-        head: bytes = servable.bound[self._protocol].head + reply.content_type
+        head: bytes = ticket.servable.bound[self._protocol].head + reply.content_type
+        if ticket.head:
+            extra += ticket.head
         if self._context.tracer is not None:
             traceparent = self._context.tracer.traceparent(exchange.headers)
             if traceparent is not None:
@@ -178,15 +182,15 @@ class HotEndpoint:
         """Answer with ``error`` as a problem document; the front's own checks call this."""
         self._refuse(exchange, error, None)
 
-    def _refuse(self, exchange: Exchange, error: Exception, servable: Servable | None) -> str:
+    def _refuse(self, exchange: Exchange, error: Exception, ticket: Ticket | None) -> str:
         """Answer with ``error``; returns the outcome's label."""
         if not isinstance(error, InferdError):
             logger.error("a defect while answering", exc_info=error, extra={"request_id": exchange.request_id})
         status, body = self._dialect.phrase(error, exchange.request_id)
         lines = [b"content-type: %b\r\n" % self._dialect.error_type]
-        if servable is not None:
-            lines.append(b"inferd-model: %b\r\n" % servable.name.encode("ascii"))
-            lines.append(b"inferd-model-version: %d\r\n" % servable.version)
+        if ticket is not None:
+            lines.append(b"inferd-model: %b\r\n" % ticket.servable.name.encode("ascii"))
+            lines.append(b"inferd-model-version: %d\r\n%b" % (ticket.servable.version, ticket.head))
         details = error.details if isinstance(error, InferdError) else {}
         if "retry_after_s" in details:
             lines.append(b"retry-after: %b\r\n" % str(details["retry_after_s"]).encode())
@@ -202,12 +206,15 @@ class HotEndpoint:
             return
         servable = ticket.servable
         try:
-            outcome = self._refuse(exchange, error, servable)
+            outcome = self._refuse(exchange, error, ticket)
         finally:
             ticket.release()
         if outcome == "unavailable":
             servable.metrics.count_rejected("queue_full")
-        servable.metrics.observe_request(self._protocol, outcome, monotonic_ns() - exchange.received_ns, 0, 0, 0)
+        total_ns = monotonic_ns() - exchange.received_ns
+        servable.metrics.observe_request(self._protocol, outcome, total_ns, 0, 0, 0)
+        if ticket.observer is not None:
+            ticket.observer.answered(outcome, total_ns, None)
 
     def _decode_elsewhere(self, exchange: Exchange, ticket: Ticket, codec: Codec) -> None:
         """A large or compressed body is decoded in the pool; request or error come back with one call."""

@@ -1,4 +1,4 @@
-"""The one table from error classes to HTTP statuses."""
+"""The one table from error classes to HTTP statuses, and from neutral codes to those of gRPC."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ HTTP_STATUS: dict[type[errors.InferdError], int] = {
     errors.AmbiguousModel: 400,
     errors.ModelNotFound: 404,
     errors.VersionNotFound: 404,
+    errors.ExperimentNotFound: 404,
     errors.RouteNotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.ModelNotReady: 503,
@@ -33,6 +34,21 @@ HTTP_STATUS: dict[type[errors.InferdError], int] = {
     errors.ExecutionFailed: 500,
     errors.WrongRowCount: 500,
 }
+GRPC_STATUS: dict[errors.Code, int] = {
+    errors.Code.CANCELLED: 1,
+    errors.Code.INVALID_ARGUMENT: 3,
+    errors.Code.DEADLINE_EXCEEDED: 4,
+    errors.Code.NOT_FOUND: 5,
+    errors.Code.ALREADY_EXISTS: 6,
+    errors.Code.PERMISSION_DENIED: 7,
+    errors.Code.RESOURCE_EXHAUSTED: 8,
+    errors.Code.FAILED_PRECONDITION: 9,
+    errors.Code.UNIMPLEMENTED: 12,
+    errors.Code.INTERNAL: 13,
+    errors.Code.UNAVAILABLE: 14,
+    errors.Code.UNAUTHENTICATED: 16,
+}
+"""Numbers: gRPC, "Status codes and their use in gRPC"."""
 
 
 def http_status(error: BaseException) -> int:

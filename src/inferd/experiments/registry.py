@@ -1,0 +1,172 @@
+"""All experiments of a server: which run, which cannot and why; it installs the running ones into the engine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from inferd.abc import Target
+from inferd.core.errors import ConfigError, Conflict, ExperimentNotFound
+from inferd.core.tensors import Signature
+from inferd.experiments.definition import Experiment
+from inferd.experiments.definition_toml import read_experiment
+from inferd.experiments.live import LiveExperiment, ModelExperiments, Put
+from inferd.experiments.target import find_ticket
+from inferd.serving.engine import Engine
+
+logger = logging.getLogger("inferd.experiments")
+
+State = Literal["running", "stopped", "invalid"]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One experiment and where it stands. ``origin`` is the file that defines it."""
+
+    experiment: Experiment
+    origin: str
+    state: State
+    reason: str
+    live: LiveExperiment
+
+
+def read_folder(folder: Path) -> list[tuple[Experiment, str]]:
+    """The experiments of every ``*.toml`` in ``folder``, each with its file. Raises ``ConfigError``."""
+    if not folder.is_dir():
+        raise ConfigError(f"--experiments {folder}: there is no such folder")
+    found: dict[str, tuple[Experiment, str]] = {}
+    for path in sorted(folder.glob("*.toml")):
+        experiment = read_experiment(path)
+        if experiment.id in found:
+            raise ConfigError(f"{path}: {found[experiment.id][1]} defines an experiment {experiment.id!r} too")
+        found[experiment.id] = (experiment, str(path))
+    return list(found.values())
+
+
+class ExperimentRegistry:
+    """Used on the loop's thread only."""
+
+    def __init__(self, engine: Engine, put: Put) -> None:
+        self._engine = engine
+        self._put = put
+        self._entries: dict[str, Entry] = {}
+
+    @property
+    def entries(self) -> Iterable[Entry]:
+        """Every experiment, by id."""
+        return [entry for _, entry in sorted(self._entries.items())]
+
+    def get(self, experiment_id: str) -> Entry:
+        """Raises ``ExperimentNotFound``."""
+        entry = self._entries.get(experiment_id)
+        if entry is None:
+            known = ", ".join(sorted(self._entries)) or "none"
+            raise ExperimentNotFound(f"no experiment {experiment_id!r}; there are: {known}")
+        return entry
+
+    def add(self, experiment: Experiment, origin: str) -> Entry:
+        """Start ``experiment`` if the models that are served permit it; else keep it as invalid, with the reason."""
+        entry = Entry(experiment, origin, "running", "", LiveExperiment(experiment, self._put))
+        try:
+            self._check(experiment)
+        except ConfigError as error:
+            entry.state, entry.reason = "invalid", error.message
+            logger.error("experiment %s does not run: %s", experiment.id, error.message)
+        self._entries[experiment.id] = entry
+        self._install()
+        return entry
+
+    def stop(self, experiment_id: str, reason: str) -> Entry:
+        """The kill switch: everyone gets the model's usual version from the next request on. Idempotent."""
+        entry = self.get(experiment_id)
+        if entry.state == "running":
+            entry.state, entry.reason = "stopped", reason
+            logger.info("experiment %s stopped: %s", experiment_id, reason)
+            self._install()
+        return entry
+
+    def start(self, experiment_id: str) -> Entry:
+        """Run a stopped or invalid experiment (again). Raises ``Conflict`` with the reason when it cannot."""
+        entry = self.get(experiment_id)
+        if entry.state != "running":
+            try:
+                self._check(entry.experiment)
+            except ConfigError as error:
+                raise Conflict(error.message) from None
+            entry.state, entry.reason = "running", ""
+            logger.info("experiment %s started", experiment_id)
+            self._install()
+        return entry
+
+    def recheck(self) -> None:
+        """After a change of the table: what no longer fits stops, and the default model's experiments follow it."""
+        for entry in self.entries:
+            if entry.state == "running":
+                try:
+                    self._check(entry.experiment)
+                except ConfigError as error:
+                    entry.state, entry.reason = "invalid", error.message
+                    logger.error("experiment %s stopped: %s", entry.experiment.id, error.message)
+        self._install()
+
+    def _install(self) -> None:
+        models: dict[str, list[LiveExperiment]] = {}
+        for entry in self.entries:
+            if entry.state == "running":
+                models.setdefault(entry.experiment.model, []).append(entry.live)
+        policies: dict[Target, ModelExperiments] = {}
+        for model, experiments in models.items():
+            policies[Target(model)] = ModelExperiments(Target(model), experiments)
+            if model == self._engine.table.default_model:
+                policies[Target()] = policies[Target(model)]
+        self._engine.policies = policies
+
+    def _check(self, experiment: Experiment) -> None:
+        """Raise ``ConfigError`` unless every variant exists, fits the control's signature, and shares no unit with
+        another running experiment of the model."""
+        table = self._engine.table
+        if experiment.model not in table.models:
+            raise ConfigError(f"no model {experiment.model!r} is served; there are: {', '.join(sorted(table.models))}")
+        signatures: dict[str, Signature] = {}
+        for variant in experiment.variants:
+            model, _, version = variant.target.partition("@")
+            versions = table.models.get(model)
+            if versions is None or (version.isdigit() and int(version) not in versions):
+                raise ConfigError(f"variant {variant.name!r}: {variant.target} is not served")
+            ticket = find_ticket(variant.target, table)
+            if ticket is not None:
+                signatures[variant.name] = ticket.servable.signature
+        _check_compatible(signatures)
+        for other in self.entries:
+            if other.state == "running" and other.experiment.id != experiment.id:
+                _check_disjoint(experiment, other.experiment)
+
+
+def _check_compatible(signatures: Mapping[str, Signature]) -> None:
+    """Callers must be able to send the same inputs to every variant and read its answers the same way."""
+    shapes = {name: _shape_of(signature) for name, signature in signatures.items()}
+    for name, shape in shapes.items():
+        first = next(iter(shapes))
+        if shape != shapes[first]:
+            raise ConfigError(f"variant {name!r} has another signature than {first!r}: {shape} against {shapes[first]}")
+
+
+def _shape_of(signature: Signature) -> dict[str, list[Any]]:
+    return {
+        "inputs": [(spec.name, spec.datatype, spec.shape) for spec in signature.inputs],
+        "outputs": [(spec.name, spec.datatype, spec.shape) for spec in signature.outputs],
+    }
+
+
+def _check_disjoint(one: Experiment, other: Experiment) -> None:
+    if one.model != other.model:
+        return
+    a, b = one.namespace, other.namespace
+    if a is None or b is None or a.name != b.name or (a.start < b.end and b.start < a.end):
+        raise ConfigError(
+            f"experiment {other.id!r} runs on {one.model!r} already; "
+            "give both slices of one [namespace] that do not overlap, or stop one"
+        )
