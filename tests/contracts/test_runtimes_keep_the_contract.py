@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
+import boosted_builders as boosted
 import model_builders as builders
 from inferd.core.errors import MissingExtra
 from inferd.core.plugins import lookup
@@ -29,8 +31,12 @@ BUILDERS = [
     ("torch", builders.torch_bounded),
     ("torch", builders.torch_fixed),
     ("torch", builders.torch_script),
+    ("xgboost", boosted.xgboost_classes),
+    ("xgboost", boosted.xgboost_two_classes),
+    ("xgboost", boosted.xgboost_regressor),
+    ("xgboost", boosted.xgboost_linear),
 ]
-FRAMEWORKS = {"onnx": "onnxruntime", "sklearn": "sklearn", "torch": "torch", "python": ""}
+FRAMEWORKS = {"onnx": "onnxruntime", "sklearn": "sklearn", "torch": "torch", "python": "", "xgboost": "xgboost"}
 
 
 def keeps_contract(runtime: str, built: builders.Built) -> None:
@@ -54,9 +60,8 @@ def test_a_built_model_answers_what_its_framework_computes(runtime, builder, bui
     keeps_contract(runtime, build(builder))
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "sklearn", "torch"])
+@pytest.mark.parametrize("runtime", ["onnx", "sklearn", "torch", "xgboost"])
 def test_an_absent_framework_is_named_with_the_extra_that_brings_it(runtime, monkeypatch):
     monkeypatch.setitem(sys.modules, FRAMEWORKS[runtime], None)  # import then fails as if it were not installed
-    built = builders.example(*EXAMPLES[runtime])
     with pytest.raises(MissingExtra, match=rf"pip install 'inferd\[{runtime}\]'"):
-        lookup("inferd.runtimes", runtime).load(built.config, built.artefact, "cpu")
+        lookup("inferd.runtimes", runtime).load(builders.CONFIG, Path("absent"), "cpu")

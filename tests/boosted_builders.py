@@ -1,0 +1,77 @@
+"""Small models of boosted trees for tests, trained on real data by each framework's own estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inferd.core.config import ModelConfig
+from model_builders import Built, iris_rows, objects
+
+SPECIES = ("setosa", "versicolor", "virginica")
+NAMED = ModelConfig("m", options={"classes": list(SPECIES)})
+SMALL = {"n_estimators": 5, "n_jobs": 1}
+
+
+def classified(model: Any, rows: np.ndarray) -> Mapping[str, np.ndarray]:
+    """What a fitted classifier answers for ``rows``."""
+    return {"label": model.predict(rows), "probabilities": model.predict_proba(rows)}
+
+
+def diabetes() -> tuple[np.ndarray, np.ndarray]:
+    """Ten measurements of each patient, and the disease's progress."""
+    from sklearn.datasets import load_diabetes
+
+    x, y = load_diabetes(return_X_y=True)
+    return np.float32(x), y
+
+
+# XGBoost
+
+
+def xgboost_classes(folder: Path) -> Built:
+    """Three species, named by an option, in UBJSON."""
+    from xgboost import XGBClassifier
+
+    x, y = iris_rows(150)
+    model = XGBClassifier(**SMALL).fit(x, y)
+    model.save_model(folder / "iris.ubj")
+    rows = np.float32(x[::25])
+    expected = {**classified(model, rows), "label": objects([SPECIES[index] for index in model.predict(rows)])}
+    return Built(folder / "iris.ubj", {"x": rows}, expected, NAMED)
+
+
+def xgboost_two_classes(folder: Path) -> Built:
+    """Tumours, by named columns, in JSON; stopped early, so that not all trees count."""
+    from sklearn.datasets import load_breast_cancer
+    from xgboost import XGBClassifier
+
+    x, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    model = XGBClassifier(n_estimators=50, n_jobs=1, early_stopping_rounds=2)
+    model.fit(x[:400], y[:400], eval_set=[(x[400:], y[400:])], verbose=False)
+    model.save_model(folder / "tumours.json")
+    return Built(folder / "tumours.json", {"x": np.float32(x[::120])}, classified(model, x[::120]))
+
+
+def xgboost_regressor(folder: Path) -> Built:
+    """Two targets; every third measurement is missing."""
+    from xgboost import XGBRegressor
+
+    x, y = diabetes()
+    model = XGBRegressor(**SMALL).fit(x, np.c_[y, -y])
+    model.save_model(folder / "progress.ubj")
+    rows = x[::90].copy()
+    rows[:, ::3] = np.nan
+    return Built(folder / "progress.ubj", {"x": rows}, {"predictions": model.predict(rows)})
+
+
+def xgboost_linear(folder: Path) -> Built:
+    from xgboost import XGBRegressor
+
+    x, y = diabetes()
+    model = XGBRegressor(booster="gblinear", **SMALL).fit(x, y)
+    model.save_model(folder / "linear.json")
+    return Built(folder / "linear.json", {"x": x[::90]}, {"predictions": model.predict(x[::90])})
