@@ -16,10 +16,10 @@ import uvloop
 from models import model_path
 from uvicorn.server import ServerState
 
-from inferd.repository.desired import discover
 from inferd.server.assembly import assemble
 from inferd.server.hot import HotProtocol, hot_protocol
-from inferd.server.settings import load_settings, model_defaults
+from inferd.server.scan import scan_paths
+from inferd.server.settings import load_settings
 
 ROUNDS = 15
 REQUESTS = 4000
@@ -48,10 +48,7 @@ class Wire(asyncio.Transport):
 
 async def measure(model: Path, connections: int, flags: dict[str, str]) -> float:
     settings, _ = load_settings(file=None, env={}, flags={"paths": (str(model),), **flags})
-    wanted = discover(
-        settings.paths, version_policy="latest", defaults=model_defaults(settings), allow_pickle=settings.allow_pickle
-    )
-    assembly = assemble(settings, wanted, ())
+    assembly = assemble(settings, scan_paths(settings), ())
     await assembly.repository.load_all()
     config = uvicorn.Config(assembly.gateway, lifespan="off", log_config=None)
     config.load()

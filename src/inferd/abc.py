@@ -139,11 +139,11 @@ class Endpoint(Protocol):
 
 
 class Target(NamedTuple):
-    """Which model an endpoint asks for; ``version`` None means whatever the model's policy chooses,
-    ``name`` None the default model."""
+    """Which model an endpoint asks for; ``version`` is a number or a label, None means whatever the model's policy
+    chooses, ``name`` None the default model."""
 
     name: str | None = None
-    version: int | None = None
+    version: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)

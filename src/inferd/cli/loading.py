@@ -20,24 +20,16 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def model_options(function: _Command) -> _Command:
     """Add the two settings that decide which versions are loaded, and whether pickles are."""
     pickle = click.option("--allow-pickle/--no-allow-pickle", default=None, help="Load pickle-bearing files.")
-    return pickle(
-        click.option("--version-policy", metavar="TEXT", help="latest, all, or one version number.")(function)
-    )
+    return pickle(click.option("--version-policy", metavar="TEXT", help="latest, latest:N, all, or 1,3.")(function))
 
 
 def find_models(paths: Sequence[str], version_policy: str | None, allow_pickle: bool | None) -> list[WantedModel]:
     """What ``inferd serve`` would want at ``paths``, with the same settings file and environment."""
-    from inferd.repository.desired import discover
-    from inferd.server.settings import model_defaults
+    from inferd.server.scan import scan_paths
 
     flags = {"paths": tuple(paths), "version_policy": version_policy, "allow_pickle": allow_pickle}
     settings, _ = read_settings(None, flags)
-    return discover(
-        paths,
-        version_policy=settings.version_policy,
-        defaults=model_defaults(settings),
-        allow_pickle=settings.allow_pickle,
-    )
+    return scan_paths(settings)
 
 
 def load_one(path: str, version_policy: str | None, allow_pickle: bool | None) -> LoadedVersion:

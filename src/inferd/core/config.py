@@ -10,6 +10,7 @@ from typing import Literal
 from inferd.core.tensors import TensorSpec
 
 NanPolicy = Literal["error", "null", "string"]
+Transition = Literal["availability-preserving", "resource-preserving"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,18 @@ class ExecutionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LifecycleConfig:
+    """How versions come and go. ``version_policy`` is ``latest``, ``latest:N``, ``all`` or ``1,3``; "" is the server's.
+    ``transition`` says which leaves first: the new version is ready before the old one goes, or the old one is gone
+    before the new one is loaded. ``retries`` bounds how often a failed load is tried again, after
+    2, 8, 32 … seconds."""
+
+    version_policy: str = ""
+    transition: Transition = "availability-preserving"
+    retries: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Everything known about one model before it is loaded.
 
@@ -71,5 +84,6 @@ class ModelConfig:
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     instances: InstanceGroup = field(default_factory=InstanceGroup)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     allow_pickle: bool = False

@@ -12,4 +12,4 @@ def find_ticket(target: str, table: Table) -> Ticket | None:
     model, _, version = target.partition("@")
     if not version:
         return table.tickets.get(Target(model))
-    return table.tickets.get(Target(model, int(version))) if version.isdigit() else None
+    return table.tickets.get(Target(model, int(version) if version.isdigit() else version))

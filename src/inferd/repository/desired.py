@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +17,7 @@ from inferd.core.errors import ConfigError, LoadFailed
 from inferd.core.plugins import lookup
 from inferd.repository.artefact import check_artefact, find_artefact
 from inferd.repository.model_toml import FILE_NAME, apply, read_model_toml
+from inferd.repository.version_policy import choose_versions
 
 logger = logging.getLogger("inferd.repository")
 
@@ -37,18 +38,23 @@ class WantedModel:
     problems: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
     origin: str = ""
     """The path it was found at, for messages."""
+    there: tuple[int, ...] = ()
+    """Every version found, wanted or not."""
 
 
-def discover(
-    paths: Sequence[str], *, version_policy: str, defaults: ModelConfig, allow_pickle: bool
-) -> list[WantedModel]:
+Choose = Callable[[ModelConfig, Sequence[int]], Sequence[int]]
+"""From a model's configuration and the versions there are, those to serve."""
+
+
+def discover(paths: Sequence[str], *, defaults: ModelConfig, allow_pickle: bool, choose: Choose) -> list[WantedModel]:
     """The models at ``paths``, in order. ``defaults`` is what a model gets where its ``model.toml`` says nothing.
+    ``choose`` picks the versions, as ``by_policy`` does.
 
     Raises ``ConfigError`` when a path does not exist or is no model, or when two models have one name. A broken model
     inside a repository does not raise: it is returned with its ``problems``.
     """
     defaults = replace(defaults, allow_pickle=allow_pickle)
-    wanted = [model for path in paths for model in _discover(path, version_policy, defaults)]
+    wanted = [model for path in paths for model in _discover(path, choose, defaults)]
     origins: dict[str, str] = {}
     for model in wanted:
         if model.name in origins:
@@ -60,15 +66,20 @@ def discover(
     return wanted
 
 
-def _discover(text: str, policy: str, defaults: ModelConfig) -> Iterator[WantedModel]:
+def by_policy(version_policy: str) -> Choose:
+    """Choose by the model's own policy, or by ``version_policy`` where it has none."""
+    return lambda config, there: choose_versions(config.lifecycle.version_policy or version_policy, there)
+
+
+def _discover(text: str, choose: Choose, defaults: ModelConfig) -> Iterator[WantedModel]:
     path = Path(text)
     if path.is_file() or _is_code(text):
         yield _single(text, defaults)
     elif not path.is_dir():
         raise ConfigError(_missing(path))
     elif _source().versions(text):
-        model = _model_folder(path, policy, defaults)
-        if not model.versions:
+        model = _model_folder(path, choose, defaults)
+        if not model.versions and model.problems:
             raise ConfigError(next(iter(model.problems.values())))
         yield model
     elif models := [child for child in _folders(path) if _has_versions(child)]:
@@ -76,7 +87,7 @@ def _discover(text: str, policy: str, defaults: ModelConfig) -> Iterator[WantedM
             if child not in models:
                 logger.warning("%s is ignored: it holds no version folder, such as %s/1", child, child.name)
         for child in models:
-            yield _model_folder(child, policy, defaults)
+            yield _model_folder(child, choose, defaults)
     else:
         yield _lone_folder(path, defaults)
 
@@ -102,27 +113,28 @@ def _lone_folder(folder: Path, defaults: ModelConfig) -> WantedModel:
     return _wanted(str(folder), config, {int(absolute.name) if numbered else 1: artefact})
 
 
-def _model_folder(folder: Path, policy: str, defaults: ModelConfig) -> WantedModel:
+def _model_folder(folder: Path, choose: Choose, defaults: ModelConfig) -> WantedModel:
     there = _source().versions(str(folder))
-    chosen = there if policy == "all" else there[-1:] if policy == "latest" else [int(policy)]
     versions: dict[int, Path] = {}
     problems: dict[int, str] = {}
     config = replace(defaults, name=_model_name(folder.resolve().name))
+    chosen: Sequence[int] = ()
     try:
         config = _configure(folder, defaults)
+        chosen = choose(config, there)
         for version in chosen:
             try:
                 versions[version] = find_artefact(_source().fetch(str(folder), version), config.runtime)
             except LoadFailed as error:
                 problems[version] = error.message
     except ConfigError as error:
-        problems = dict.fromkeys(chosen, error.message)
+        problems = dict.fromkeys(chosen or there[-1:], error.message)
     skipped = tuple(
         f"{child.name}: not a version number" for child in _folders(folder) if child.name not in map(str, there)
     )
     # Callers see these reasons, and the server's paths are not for them.
     shown = {version: reason.replace(f"{folder.parent}{os.sep}", "") for version, reason in problems.items()}
-    return WantedModel(config.name, config, versions, skipped, shown, str(folder))
+    return WantedModel(config.name, config, versions, skipped, shown, str(folder), tuple(there))
 
 
 def _configure(folder: Path, defaults: ModelConfig) -> ModelConfig:
@@ -132,7 +144,7 @@ def _configure(folder: Path, defaults: ModelConfig) -> ModelConfig:
 
 
 def _wanted(origin: str, config: ModelConfig, versions: Mapping[int, Path]) -> WantedModel:
-    return WantedModel(config.name, config, versions, origin=origin)
+    return WantedModel(config.name, config, versions, origin=origin, there=tuple(versions))
 
 
 def _model_name(text: str) -> str:

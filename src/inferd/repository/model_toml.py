@@ -10,16 +10,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-from inferd.core.config import BatchingConfig, ExecutionConfig, InstanceGroup, ModelConfig
+from inferd.core.config import BatchingConfig, ExecutionConfig, InstanceGroup, LifecycleConfig, ModelConfig
 from inferd.core.errors import ConfigError
 from inferd.core.schema import conform
 from inferd.core.tensors import DATATYPES, Signature, TensorSpec
 from inferd.core.toml_file import KeyPath, TomlFile, dotted, read_toml
+from inferd.repository.version_policy import check_policy
 
 FILE_NAME = "model.toml"
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-_SECTIONS: dict[str, type] = {"batching": BatchingConfig, "instances": InstanceGroup, "execution": ExecutionConfig}
+_SECTIONS: dict[str, type] = {
+    "batching": BatchingConfig,
+    "instances": InstanceGroup,
+    "execution": ExecutionConfig,
+    "lifecycle": LifecycleConfig,
+}
 _TENSORS = {"input": "inputs", "output": "outputs"}
 _AT_LEAST_ONE = {"max_queue_size", "max_concurrency", "count", "allowed_sizes"}
 # Not ``allow_pickle``: the folder that brings a pickle must not be able to declare it safe.
@@ -48,6 +54,12 @@ def read_model_toml(path: Path) -> Overrides:
             result[key] = _read(document, (key,), value, hints[key])
     if not MODEL_NAME.fullmatch(result.get("name", "x")):
         raise ConfigError(f"{document.where('name')}: name takes letters, digits, '.', '_' and '-', at most 128")
+    policy = result.get("lifecycle", {}).get("version_policy")
+    if policy:
+        try:
+            check_policy(policy)
+        except ConfigError as error:
+            raise ConfigError(f"{document.where('lifecycle', 'version_policy')}: {error.message}") from None
     return result
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inferd.core.config import ModelConfig
-from inferd.core.errors import InferdError
-from inferd.core.lifecycle import VersionState, move
+from inferd.core.errors import ConfigError, InferdError, MissingExtra, ModelNotFound
+from inferd.core.lifecycle import VersionState
 from inferd.repository.desired import WantedModel
 from inferd.repository.loader import LoadedVersion, load_version
+from inferd.repository.reconcile import Attempt, Load, next_action
+from inferd.repository.record import VersionRecord
 from inferd.repository.servables import make_servable
+from inferd.repository.state import HistoryEvent, StateStore, now_ms
 from inferd.serving.engine import Engine
 from inferd.serving.servable import Servable
 from inferd.serving.table import Table, VersionStatus
@@ -24,62 +25,15 @@ from inferd.telemetry.metrics import Metrics
 
 logger = logging.getLogger("inferd.repository")
 
-
-@dataclass(slots=True)
-class VersionRecord:
-    """One attempt to serve one version; a retry is a new record. Changed on the loop's thread only."""
-
-    config: ModelConfig
-    version: int
-    artefact: Path
-    state: VersionState = VersionState.PENDING
-    reason: str = ""
-    loaded: LoadedVersion | None = None
-    servable: Servable | None = None
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it takes requests: READY, with an instance that is not beyond its compute timeout."""
-        return self.state is VersionState.READY and self.servable is not None and not self.servable.batcher.wedged
-
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        return self.config.name
-
-    @property
-    def queue_rows(self) -> int:
-        """Rows waiting now."""
-        return self.servable.batcher.queue_rows if self.servable is not None else 0
-
-    @property
-    def inflight(self) -> int:
-        """Requests that hold this version now."""
-        return self.servable.inflight if self.servable is not None else 0
-
-    @property
-    def load_s(self) -> float:
-        """Seconds from the start of loading to the end of warm-up; 0 while there is none."""
-        return self.loaded.load_s + self.loaded.warmup_s if self.loaded is not None else 0.0
-
-    def describe(self) -> dict[str, Any]:
-        """Model, version, state and, where there is one, the reason."""
-        wedged = self.state is VersionState.READY and not self.is_ready
-        reason = "every instance runs beyond its compute timeout" if wedged else self.reason
-        entry = {"model": self.config.name, "version": self.version, "state": self.state.value}
-        return {**entry, "reason": reason} if reason else entry
-
-    def advance(self, to: VersionState, reason: str = "") -> None:
-        """Move forward; an illegal move is a defect and raises ``ValueError``."""
-        self.state = move(self.state, to)
-        self.reason = reason
+FIRST_RETRY_S, RETRY_FACTOR = 2.0, 4.0
+_GOING = frozenset({VersionState.DRAINING, VersionState.UNLOADING, VersionState.UNLOADED})
 
 
 class ModelRepository:
-    """All versions this server knows, and the steps between their states.
+    """All versions this server knows, and the steps between their states. Used on the loop's thread only.
 
-    ``on_change`` is called on the loop after each swap of the table; ``on_ready`` before a servable becomes visible,
-    so that protocols can prepare what they need for it.
+    ``apply`` says what is wanted; steps are then taken until that is so. ``on_change`` is called after each swap of the
+    table; ``on_ready`` before a servable becomes visible, so that protocols can prepare what they need for it.
     """
 
     def __init__(
@@ -88,6 +42,7 @@ class ModelRepository:
         engine: Engine,
         metrics: Metrics,
         *,
+        store: StateStore,
         default_model: str = "",
         load_parallelism: int = 2,
         on_ready: Callable[[Servable], None] = lambda servable: None,
@@ -98,50 +53,166 @@ class ModelRepository:
         self._default_model = default_model
         self._on_ready = on_ready
         self._on_change = on_change
+        self._store = store
         self._pool = ThreadPoolExecutor(load_parallelism, thread_name_prefix="inferd-load")
+        self._closing = False
+        self._tasks: dict[str, set[asyncio.Task[None]]] = {}
+        self.wanted: dict[str, WantedModel] = {}
+        self.labels: dict[str, dict[str, int]] = {}
         self.records: list[VersionRecord] = []
         for model in wanted:
-            for version, artefact in sorted(model.versions.items()):
-                self.records.append(VersionRecord(model.config, version, artefact))
-            for version, reason in sorted(model.problems.items()):
-                record = VersionRecord(model.config, version, Path())
-                record.advance(VersionState.FAILED, reason)
-                self.records.append(record)
+            self.wanted[model.name] = model
+            self._add_problems(model, initial=True)
+            for version in sorted(model.versions):
+                self._new_record(model, version, initial=True)
         self._publish()
 
     async def load_all(self) -> None:
         """Load every pending version, several at a time; each is served as soon as it is ready."""
-        await asyncio.gather(*(self._load(record) for record in self.records if record.state is VersionState.PENDING))
+        for record in self.records:
+            if record.state is VersionState.PENDING:
+                self._start(record.model, self._load(record))
+        await self.settled(self.wanted)
+
+    def apply(self, wanted: Sequence[WantedModel]) -> None:
+        """Serve ``wanted`` from now on; steps begin at once and go on by themselves. A model with another
+        configuration than before is loaded anew, and one that is gone is drained."""
+        before, self.wanted = self.wanted, {model.name: model for model in wanted}
+        for model in wanted:
+            known = before.get(model.name)
+            for record in self._of(model.name):
+                same = known is not None and known.config == model.config
+                failed = record.state is VersionState.FAILED
+                if not same or (failed and record.artefact != model.versions.get(record.version, record.artefact)):
+                    record.current = False
+            self._add_problems(model)
+        for name in {*before, *self.wanted}:
+            self._forget(name)
+            self._step(name)
+        self._publish()
+
+    def reload(self, name: str, version: int | None) -> None:
+        """Load the versions that are served (or one of them) again, beside those that serve."""
+        for record in self._of(name):
+            if version in (None, record.version):
+                record.current = False
+        self._step(name)
+
+    async def settled(self, names: Iterable[str]) -> None:
+        """Return when no step is under way for these models."""
+        for name in names:
+            while tasks := self._tasks.get(name):
+                await asyncio.wait(tasks)
+
+    def publish(self) -> None:
+        """Show what changed besides versions: labels."""
+        self._publish()
 
     async def drain(self, timeout_s: float) -> None:
         """Let what was accepted finish, within ``timeout_s``, then unload everything."""
-        servables = [record.servable for record in self.records if record.servable is not None]
+        self._closing = True
         for record in self.records:
-            if record.servable is not None:
+            if record.state is VersionState.READY:
                 record.advance(VersionState.DRAINING)
         try:
             async with asyncio.timeout(timeout_s):
-                for servable in servables:
-                    await servable.drained()
+                for record in self.records:
+                    if record.servable is not None:
+                        await record.servable.drained()
         except TimeoutError:
             logger.error("requests were still running when the time to drain was over")
         for record in self.records:
             self._unload(record)
         self._publish()
+        self._store.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def blockers(self, model: str | None = None) -> list[dict[str, Any]]:
         """Why the server (or one model) is not ready: one entry a version, or [] when it is ready.
 
         A failed version does not hold up the others: it blocks its own model while that has no ready version, and
-        the server while nothing at all is ready.
+        the server while nothing at all is ready. Versions that come after the start never hold up the server, nor a
+        model that has a ready one.
         """
         records = [record for record in self.records if model is None or record.model == model]
-        any_ready = any(record.is_ready for record in records)
-        return [
-            record.describe()
-            for record in records
-            if not record.is_ready and not (record.state is VersionState.FAILED and any_ready)
+        ready = {record.model for record in records if record.is_ready}
+        blocking = []
+        for record in records:
+            if record.is_ready or record.state is VersionState.UNLOADED:
+                continue
+            waived = record.state is VersionState.FAILED or record.state in _GOING or not record.initial
+            if not (waived and (record.model in ready or (model is None and ready))):
+                blocking.append(record.describe())
+        return blocking
+
+    def _of(self, name: str) -> list[VersionRecord]:
+        return [record for record in self.records if record.model == name]
+
+    def _step(self, name: str) -> None:
+        """Take every step that can be taken now."""
+        model = self.wanted.get(name)
+        desired = frozenset(model.versions) if model is not None else frozenset()
+        while not self._closing:
+            records = self._of(name)
+            attempts = [_attempt(record) for record in records]
+            transition = model.config.lifecycle.transition if model is not None else "availability-preserving"
+            action = next_action(desired, attempts, transition)
+            if action is None:
+                return
+            if isinstance(action, Load):
+                assert model is not None
+                self._start(name, self._load(self._new_record(model, action.version)))
+            else:
+                records[action.position].advance(VersionState.DRAINING)
+                self._start(name, self._retire(records[action.position]))
+
+    def _start(self, name: str, step: Any) -> None:
+        tasks = self._tasks.setdefault(name, set())
+        task = asyncio.get_running_loop().create_task(step)
+        tasks.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._step(name)  # before this one is forgotten, so that whoever waits sees what follows
+            tasks.discard(task)
+
+        task.add_done_callback(done)
+
+    def _new_record(self, model: WantedModel, version: int, *, initial: bool = False) -> VersionRecord:
+        """A record beside the one that serves the version, if any, and instead of one that no longer does."""
+        earlier = [each for each in self._of(model.name) if each.version == version]
+        gone = [each for each in earlier if each.state in (VersionState.FAILED, VersionState.UNLOADED)]
+        attempt = max((each.attempt for each in gone if each.current and each.retry_at), default=0) + 1
+        self.records = [each for each in self.records if each not in gone]
+        record = VersionRecord(model.config, version, model.versions[version], attempt, initial)
+        self.records.append(record)
+        self.records.sort(key=lambda each: each.version)
+        return record
+
+    def _add_problems(self, model: WantedModel, *, initial: bool = False) -> None:
+        """A failed record for each version that cannot even be tried."""
+        for version, reason in sorted(model.problems.items()):
+            known = [each for each in self._of(model.name) if each.version == version]
+            if any(each.reason == reason or each.state is VersionState.READY for each in known):
+                continue
+            self.records = [each for each in self.records if each not in known]
+            record = VersionRecord(model.config, version, Path(), initial=initial)
+            record.advance(VersionState.FAILED, reason)
+            self.records.append(record)
+            self._remember(record, "failed", reason)
+
+    def _forget(self, name: str) -> None:
+        """Drop what is over of versions that are neither wanted nor there any more."""
+        model = self.wanted.get(name)
+        keep = {*model.versions, *model.problems, *model.there} if model is not None else set()
+        over = (VersionState.UNLOADED, VersionState.FAILED)
+        wanted = {*model.versions, *model.problems} if model is not None else set()
+        self.records = [
+            record
+            for record in self.records
+            if record.model != name
+            or record.state not in over
+            or record.version in wanted
+            or (record.state is VersionState.UNLOADED and record.version in keep)
         ]
 
     async def _load(self, record: VersionRecord) -> None:
@@ -152,16 +223,29 @@ class ModelRepository:
         try:
             loaded = await loop.run_in_executor(self._pool, self._load_version, record, loop)
         except InferdError as error:
-            record.advance(VersionState.FAILED, error.message)
-            logger.error("%s version %d FAILED: %s", record.model, record.version, error.message)
-            self._publish()
+            self._failed(record, error)
+            return
+        if self._closing:
+            loaded.close()
             return
         record.loaded = loaded
         record.servable = make_servable(loaded, loop, self._metrics)
         self._on_ready(record.servable)
         record.advance(VersionState.READY)
         self._publish()
-        logger.info("%s version %d READY after %.2f s", record.model, record.version, time.monotonic() - started)
+        took = f"after {time.monotonic() - started:.2f} s"
+        self._remember(record, "ready", took)
+        logger.info("%s version %d READY %s", record.model, record.version, took)
+
+    def _failed(self, record: VersionRecord, error: InferdError) -> None:
+        record.advance(VersionState.FAILED, error.message)
+        logger.error("%s version %d FAILED: %s", record.model, record.version, error.message)
+        if not isinstance(error, ConfigError | MissingExtra) and record.attempt <= record.config.lifecycle.retries:
+            delay_s = FIRST_RETRY_S * RETRY_FACTOR ** (record.attempt - 1)
+            record.retry_at = time.monotonic() + delay_s
+            asyncio.get_running_loop().call_later(delay_s, self._step, record.model)
+        self._remember(record, "failed", error.message)
+        self._publish()
 
     def _load_version(self, record: VersionRecord, loop: asyncio.AbstractEventLoop) -> LoadedVersion:
         """In the loading thread; states change on the loop."""
@@ -170,6 +254,22 @@ class ModelRepository:
             loop.call_soon_threadsafe(record.advance, state)
 
         return load_version(record.config, record.version, record.artefact, on_state)
+
+    async def _retire(self, record: VersionRecord) -> None:
+        """Hide a version from new requests, wait for those that hold it, free it."""
+        self._publish()
+        if record.servable is not None:
+            await record.servable.drained()
+        if self._closing:
+            return
+        self._unload(record)
+        self._remember(record, "unloaded", "")
+        logger.info("%s version %d UNLOADED", record.model, record.version)
+        self._forget(record.model)
+        replaced = [each for each in self._of(record.model) if each.version == record.version and each is not record]
+        if replaced:
+            self.records.remove(record)
+        self._publish()
 
     def _unload(self, record: VersionRecord) -> None:
         if record.servable is None or record.loaded is None:
@@ -180,10 +280,37 @@ class ModelRepository:
         record.servable = record.loaded = None
         record.advance(VersionState.UNLOADED)
 
+    def _remember(self, record: VersionRecord, event: str, why: str) -> None:
+        try:
+            self._store.record(HistoryEvent(now_ms(), record.model, record.version, event, "inferd", why))
+        except ConfigError as error:  # a full disk must not stop what serves
+            logger.error("%s", error.message)
+
     def _publish(self) -> None:
-        """Swap the table for one that shows the records as they are now."""
+        """Swap the table for one that shows the records as they are now; of two of one version, the one that serves."""
+        shown: dict[tuple[str, int], VersionRecord] = {}
+        for record in self.records:
+            key = (record.model, record.version)
+            if key not in shown or record.state is VersionState.READY or shown[key].state in _GOING:
+                shown[key] = record
         self._engine.table = Table(
-            [VersionStatus(r.model, r.version, r.state, r.reason, r.servable) for r in self.records],
+            [
+                VersionStatus(r.model, r.version, r.state, r.reason, r.servable if r.state not in _GOING else None)
+                for r in shown.values()
+            ],
             self._default_model,
+            self.labels,
         )
         self._on_change()
+
+
+def _attempt(record: VersionRecord) -> Attempt:
+    due = bool(record.retry_at) and time.monotonic() >= record.retry_at
+    return Attempt(record.version, record.state, record.current, due)
+
+
+def check_known(wanted: Iterable[str], name: str) -> None:
+    """Raise ``ModelNotFound`` for a model that is not in the repository."""
+    if name not in wanted:
+        known = ", ".join(sorted(wanted)) or "none"
+        raise ModelNotFound(f"no model named {name!r} in the repository; there are: {known}")

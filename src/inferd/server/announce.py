@@ -13,7 +13,8 @@ import orjson
 from inferd.core.lifecycle import VersionState
 from inferd.core.tensors import TensorSpec
 from inferd.protocols.native.example import example_request
-from inferd.repository.repository import ModelRepository, VersionRecord
+from inferd.repository.record import VersionRecord
+from inferd.repository.repository import ModelRepository
 from inferd.serving.engine import Engine
 from inferd.serving.servable import Servable
 
@@ -48,8 +49,8 @@ def show_progress(repository: ModelRepository, log_format: str) -> Generator[Non
             task.cancel()
 
 
-def announce(repository: ModelRepository, engine: Engine, url: str, *, needs_key: bool) -> None:
-    """Print the table and the curl on standard error."""
+def announce(repository: ModelRepository, engine: Engine, url: str, grpc: str, *, needs_key: bool) -> None:
+    """Print the table, the addresses and the curl on standard error; ``grpc`` says where gRPC is."""
     from rich.console import Console
     from rich.table import Table
 
@@ -63,6 +64,7 @@ def announce(repository: ModelRepository, engine: Engine, url: str, *, needs_key
             console.print(f"{record.model} version {record.version} FAILED: {record.reason}", markup=False)
     command = example_curl(repository, engine, url, needs_key=needs_key)
     console.print(f"\nListening on {url} (documents at {url}/docs)", markup=False, highlight=False)
+    console.print(grpc, soft_wrap=True, markup=False, highlight=False)
     if command:
         console.print("Try:\n", highlight=False)
         # Not wrapped: a broken line could not be pasted.

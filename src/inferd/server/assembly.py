@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
 
 from inferd.abc import Endpoint, HotRoute, ProtocolAdapter, Target
-from inferd.core.errors import ConfigError
+from inferd.core.errors import ConfigError, MissingExtra
 from inferd.core.plugins import available, lookup
 from inferd.protocols.shared.context import ProtocolContext
+from inferd.repository.control import ModelControl, Scan, chooser, fixed
 from inferd.repository.desired import WantedModel
 from inferd.repository.repository import ModelRepository
+from inferd.repository.state import StateStore
+from inferd.server.admin import mount_admin
 from inferd.server.app import make_app
 from inferd.server.asgi import Gateway
 from inferd.server.front import Front
@@ -27,6 +34,9 @@ from inferd.telemetry.logs import access_line
 from inferd.telemetry.metrics import Metrics
 from inferd.telemetry.tracing import Tracer, make_tracer
 
+if TYPE_CHECKING:
+    from inferd.server.grpc_server import GrpcServer
+
 
 @dataclass(slots=True)
 class Assembly:
@@ -36,16 +46,33 @@ class Assembly:
     front: Front
     gateway: Gateway
     repository: ModelRepository
+    control: ModelControl
     engine: Engine
     state: ServerState
     tracer: Tracer | None
+    grpc: GrpcServer | None
 
 
-def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[Key]) -> Assembly:
+def assemble(
+    settings: Settings,
+    wanted: Sequence[WantedModel],
+    keys: Sequence[Key],
+    *,
+    scan: Scan | None = None,
+    store: StateStore | None = None,
+) -> Assembly:
     """Make everything a server consists of. Called on the loop's thread, with the loop running.
+
+    ``scan`` looks at the repository again; without it ``wanted`` is all there ever is. ``store`` keeps what is decided
+    while the server runs; without it that is forgotten at the end.
 
     Raises ``ConfigError`` when two protocols claim one path.
     """
+    scan = scan or fixed(wanted)
+    store = store or StateStore(None)
+    decisions = store.decisions()
+    if decisions:
+        wanted = scan(chooser(decisions, settings.version_policy))
     engine = Engine()
     state = ServerState()
     metrics = Metrics(lambda: repository.records)
@@ -73,8 +100,11 @@ def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[K
         dialects={prefix.encode(): dialect for each in adapters for prefix, dialect in each.dialects.items()},
     )
     templates = _templates(adapters)
+    grpc = None if settings.grpc_port == 0 else _grpc(settings, context, front)
 
     def on_ready(servable: Servable) -> None:
+        if grpc is not None:
+            grpc.bind(servable)
         for adapter in adapters:
             servable.bound[adapter.name] = adapter.bind(servable)
 
@@ -85,13 +115,30 @@ def assemble(settings: Settings, wanted: Sequence[WantedModel], keys: Sequence[K
         wanted,
         engine,
         metrics,
+        store=store,
         default_model=settings.default_model,
         load_parallelism=settings.load_parallelism,
         on_ready=on_ready,
         on_change=on_change,
     )
-    app = make_app(repository, engine, metrics, state, [adapter.mount for adapter in adapters], front.dialect)
-    return Assembly(settings, front, Gateway(app, front), repository, engine, state, tracer)
+    control = ModelControl(repository, store, decisions, scan, settings.version_policy)
+    mounts: list[Callable[[FastAPI], None]] = [
+        *(adapter.mount for adapter in adapters),
+        partial(mount_admin, control=control),
+    ]
+    app = make_app(repository, engine, metrics, state, mounts, front.dialect)
+    return Assembly(settings, front, Gateway(app, front), repository, control, engine, state, tracer, grpc)
+
+
+def _grpc(settings: Settings, context: ProtocolContext, front: Front) -> GrpcServer | None:
+    """The gRPC listener; None where its extra is not installed. Raises ``MissingExtra`` when its port was asked for."""
+    try:
+        from inferd.server.grpc_server import make_grpc_server
+    except ModuleNotFoundError as error:
+        if settings.grpc_port is None:
+            return None
+        raise MissingExtra("gRPC", "grpc") from error
+    return make_grpc_server(settings, context, front)
 
 
 def _adapter(name: str, context: ProtocolContext) -> ProtocolAdapter:
@@ -126,6 +173,6 @@ def build_routes(templates: Iterable[HotRoute], table: Table) -> Mapping[bytes, 
             if "{version}" not in path:
                 routes[path.encode()] = route.make(Target(name))
                 continue
-            for version in versions:
+            for version in (*versions, *table.labels.get(name, ())):
                 routes[path.replace("{version}", str(version)).encode()] = route.make(Target(name, version))
     return routes

@@ -20,4 +20,4 @@ def wanted_object(model: Any, name: str, defaults: ModelConfig) -> WantedModel:
     runtime = next((_RUNTIMES[package] for package in _RUNTIMES if package in packages), "python")
     own_name = getattr(model, "__name__", type(model).__name__)
     config = replace(defaults, name=name or own_name, runtime=runtime, options={"object": model})
-    return WantedModel(config.name, config, {1: Path(own_name)}, origin=repr(own_name))
+    return WantedModel(config.name, config, {1: Path(own_name)}, origin=repr(own_name), there=(1,))

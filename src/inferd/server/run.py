@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic_ns
 from types import FrameType
@@ -23,13 +24,16 @@ import uvicorn
 
 from inferd.core.errors import ConfigError, InferdError
 from inferd.core.lifecycle import VersionState
-from inferd.repository.desired import WantedModel, discover
+from inferd.repository.control import Scan
+from inferd.repository.desired import WantedModel
+from inferd.repository.state import StateStore, open_store
 from inferd.server.announce import announce, show_progress
 from inferd.server.assembly import Assembly, assemble
 from inferd.server.guard import public_bind_refusal
 from inferd.server.hot import hot_protocol
 from inferd.server.keys import Key, keys_from_environment, load_keys
 from inferd.server.live import wanted_object
+from inferd.server.scan import scan_paths
 from inferd.server.settings import API_KEYS_VARIABLE, Settings, load_settings, model_defaults
 from inferd.server.timed import reap_connections, timed_protocol
 from inferd.telemetry.logs import configure_logging
@@ -79,18 +83,15 @@ class InferdServer(uvicorn.Server):
 def run(settings: Settings, origins: Mapping[str, str] | None = None) -> int:
     """Serve until a signal comes; returns the exit code. Raises ``ConfigError`` for what must be mended first."""
     configure_logging(settings.log_format, settings.log_level)
-    wanted = discover(
-        settings.paths,
-        version_policy=settings.version_policy,
-        defaults=model_defaults(settings),
-        allow_pickle=settings.allow_pickle,
-    )
-    return _run(settings, wanted)
+    store = open_store(settings.state_file, settings.paths)
+    return _run(settings, scan_paths(settings), partial(scan_paths, settings), store)
 
 
-def _run(settings: Settings, wanted: Sequence[WantedModel]) -> int:
+def _run(
+    settings: Settings, wanted: Sequence[WantedModel], scan: Scan | None = None, store: StateStore | None = None
+) -> int:
     with _event_loop() as runner:
-        return runner.run(_serve(settings, wanted, lambda url, server: None))
+        return runner.run(_serve(settings, wanted, lambda url, server: None, scan, store))
 
 
 def _event_loop() -> asyncio.Runner:
@@ -134,7 +135,11 @@ def _url(settings: Settings, port: int) -> str:
 
 
 async def _serve(
-    settings: Settings, wanted: Sequence[WantedModel], on_started: Callable[[str, InferdServer], None]
+    settings: Settings,
+    wanted: Sequence[WantedModel],
+    on_started: Callable[[str, InferdServer], None],
+    scan: Scan | None = None,
+    store: StateStore | None = None,
 ) -> int:
     """Listen, load, serve, drain. ``on_started(url, server)`` is called once the server listens."""
     if settings.default_model and settings.default_model not in {model.name for model in wanted}:
@@ -146,7 +151,7 @@ async def _serve(
         raise ConfigError(refusal)
     _check_tls(settings)
     listener = _listen(settings)
-    assembly = assemble(settings, wanted, keys)
+    assembly = assemble(settings, wanted, keys, scan=scan, store=store)
     config = uvicorn.Config(
         assembly.gateway,
         ssl_certfile=settings.tls_certificate or None,
@@ -163,7 +168,9 @@ async def _serve(
         timeout_keep_alive=int(settings.keep_alive_s),
         timeout_graceful_shutdown=int(settings.drain_timeout_s) or 1,
     )
-    server = InferdServer(config, lambda: setattr(assembly.state, "draining", True))
+    server = InferdServer(config, _stop_of(assembly, asyncio.get_running_loop()))
+    if assembly.grpc is not None:
+        await assembly.grpc.start()
     url = _url(settings, listener.getsockname()[1])
     tasks = (
         asyncio.create_task(_load(assembly, server, url)),
@@ -173,6 +180,8 @@ async def _serve(
     await server.serve(sockets=[listener])
     for task in tasks:
         task.cancel()
+    if assembly.grpc is not None:
+        await assembly.grpc.stopped()
     # What the connections took of the time to drain is not given twice.
     spent_s = (monotonic_ns() - server.stopped_ns) / 1e9
     await assembly.repository.drain(max(0.0, settings.drain_timeout_s - spent_s))
@@ -183,17 +192,38 @@ async def _serve(
     return EXIT_STRICT if settings.strict and _failed(assembly) else 0
 
 
+def _stop_of(assembly: Assembly, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:
+    """What begins the end on every listener but uvicorn's own; any thread may call it."""
+
+    def stop() -> None:
+        assembly.state.draining = True
+        if assembly.grpc is not None:
+            loop.call_soon_threadsafe(assembly.grpc.begin_stop, assembly.settings.drain_timeout_s)
+
+    return stop
+
+
 async def _load(assembly: Assembly, server: InferdServer, url: str) -> None:
     with show_progress(assembly.repository, assembly.settings.log_format):
         await assembly.repository.load_all()
     _tune_interpreter()
+    grpc = _grpc_line(assembly)
     if assembly.settings.log_format == "text":
-        announce(assembly.repository, assembly.engine, url, needs_key=assembly.front.guard.needs_key)
+        announce(assembly.repository, assembly.engine, url, grpc, needs_key=assembly.front.guard.needs_key)
     else:
-        logger.info("listening on %s", url, extra={"url": url})
+        logger.info("listening on %s; %s", url, grpc, extra={"url": url})
     if assembly.settings.strict and _failed(assembly):
         logger.error("a model could not be loaded and --strict is set: stopping")
         server.stop()
+
+
+def _grpc_line(assembly: Assembly) -> str:
+    """Where gRPC is to be found, or why it is not."""
+    if assembly.settings.grpc_port == 0:
+        return "gRPC is off (--grpc-port 0)"
+    if assembly.grpc is None:
+        return "gRPC is off: pip install 'inferd[grpc]'"
+    return f"gRPC on {assembly.grpc.address}" if assembly.grpc.address else f"gRPC is off: {assembly.grpc.refusal}"
 
 
 def _tune_interpreter() -> None:
@@ -270,12 +300,7 @@ def serve(model: Any, *, name: str = "", **settings: Any) -> ServerHandle | None
     if isinstance(model, str | os.PathLike):
         paths = (os.fspath(model),)
         chosen = replace(chosen, paths=paths)
-        wanted = discover(
-            paths,
-            version_policy=chosen.version_policy,
-            defaults=model_defaults(chosen),
-            allow_pickle=chosen.allow_pickle,
-        )
+        wanted = scan_paths(chosen)
     else:
         wanted = [wanted_object(model, name, model_defaults(chosen))]
     try:

@@ -37,14 +37,23 @@ class Settings:
     paths: tuple[str, ...] = _option((), "Models to serve: files, module:Class, model folders or repositories of them.")
     host: str = _option("127.0.0.1", "Address to listen on. Any other than loopback needs API keys or --open.")
     port: int = _option(8000, "Port to listen on; 0 takes a free one.", least=0, most=65535)
+    grpc_port: int | None = _option(
+        None, "Port of gRPC; 0: none. Left out, it is 8001, given up when that is taken.", least=0, most=65535
+    )
     version_policy: str = _option(
-        "latest", "Versions to serve: latest, all, or one version number.", pattern=r"latest|all|[1-9][0-9]*"
+        "latest",
+        "Versions to serve: latest, latest:N, all, or version numbers separated by commas.",
+        pattern=r"latest(:[1-9][0-9]*)?|all|[1-9][0-9]*(,[1-9][0-9]*)*",
+    )
+    state_file: str = _option(
+        "", "File that keeps decisions and history over restarts; by default one in the user's state folder."
     )
     default_model: str = _option("", "Model that /predict asks when several are served.")
     protocols: tuple[str, ...] = _option((), "Wire protocols to offer, separated by commas; empty offers all.")
     front: Literal["hot", "asgi"] = _option("hot", "HTTP front: hot answers predictions from the parser's callbacks.")
 
     max_body_mb: float = _option(64.0, "Largest request body in MiB.", least=0.001)
+    grpc_max_message_mb: float = _option(64.0, "Largest gRPC message to receive in MiB.", least=0.001, most=2047)
     max_header_kb: int = _option(64, "Largest request header block in KiB.", least=1)
     header_timeout_s: float = _option(10.0, "Seconds a caller may take to send its headers.", least=0.001)
     body_timeout_s: float = _option(60.0, "Seconds a caller may take to send its body.", least=0.001)
@@ -64,6 +73,12 @@ class Settings:
     access_log: bool = _option(False, "Write a log line for each request.")
     server_timing: bool = _option(True, "Send a Server-Timing header with each answer.")
     otel: bool = _option(False, "Trace requests with OpenTelemetry; needs inferd[otel].")
+
+    experiments: str = _option("", "Folder of experiments, one TOML file each.")
+    experiment_store: str = _option(
+        "",
+        "Where exposures and feedback are kept: a database URL; by default a SQLite file in the experiments' folder.",
+    )
 
     drain_timeout_s: float = _option(30.0, "Seconds that accepted requests may take to finish on shutdown.", least=0)
     load_parallelism: int = _option(2, "Models loaded at the same time.", least=1)

@@ -10,6 +10,8 @@ from inferd.core.errors import AmbiguousModel, InferdError, ModelNotFound, Model
 from inferd.core.lifecycle import VersionState
 from inferd.serving.servable import Servable, Ticket
 
+_NO_LABELS: Mapping[str, Mapping[str, int]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
@@ -23,12 +25,19 @@ class VersionStatus:
 
 
 class Table:
-    """Maps a target to the ticket of a ready version. A model's default is its highest ready version."""
+    """Maps a target to the ticket of a ready version. A model's default is its highest ready version; ``labels`` maps
+    a model's labels to versions."""
 
-    def __init__(self, statuses: Sequence[VersionStatus] = (), default_model: str = "") -> None:
+    def __init__(
+        self,
+        statuses: Sequence[VersionStatus] = (),
+        default_model: str = "",
+        labels: Mapping[str, Mapping[str, int]] = _NO_LABELS,
+    ) -> None:
         self.statuses = tuple(statuses)
         self.models: Mapping[str, Mapping[int, VersionStatus]] = _by_model(statuses)
         self.default_model = default_model or (next(iter(self.models)) if len(self.models) == 1 else "")
+        self.labels = {name: dict(of_model) for name, of_model in labels.items() if of_model}
         self.tickets: dict[Target, Ticket] = {}
         for name, versions in self.models.items():
             for version, status in sorted(versions.items()):
@@ -36,6 +45,11 @@ class Table:
                     ticket = status.servable.ticket
                     self.tickets[Target(name, version)] = ticket
                     self.tickets[Target(name, None)] = ticket
+        for name, of_model in self.labels.items():
+            for label, version in of_model.items():
+                labelled = self.tickets.get(Target(name, version))
+                if labelled is not None:
+                    self.tickets[Target(name, label)] = labelled
         default = self.tickets.get(Target(self.default_model, None))
         if default is not None:
             self.tickets[Target(None, None)] = default
@@ -55,10 +69,13 @@ class Table:
         versions = self.models.get(name)
         if versions is None:
             return ModelNotFound(f"no model named {name!r}; served: {known}", expected=sorted(self.models))
-        if target.version is not None and target.version not in versions:
-            served = ", ".join(map(str, sorted(versions)))
+        version = target.version
+        if isinstance(version, str):
+            version = self.labels.get(name, {}).get(version, 0)
+        if version is not None and version not in versions:
+            served = ", ".join([*map(str, sorted(versions)), *sorted(self.labels.get(name, ()))])
             return VersionNotFound(f"model {name!r} has no version {target.version}; there are: {served}")
-        status = versions[target.version if target.version is not None else max(versions)]
+        status = versions[version if version is not None else max(versions)]
         reason = f": {status.reason}" if status.reason else ""
         return ModelNotReady(
             f"model {name!r} version {status.version} is {status.state.value}{reason}", retry_after_s=1

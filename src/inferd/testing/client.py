@@ -6,7 +6,8 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import orjson
 
 from inferd.core.errors import LoadFailed
 from inferd.core.lifecycle import VersionState
-from inferd.repository.desired import discover
 from inferd.server.assembly import Assembly, assemble
 from inferd.server.keys import Key, load_keys
 from inferd.server.live import wanted_object
+from inferd.server.scan import scan_paths
 from inferd.server.settings import load_settings, model_defaults
 
 TIMEOUT_S = 60.0
@@ -50,21 +51,17 @@ class Client:
     def __init__(self, model: Any, *, name: str = "", **settings: Any) -> None:
         chosen, _ = load_settings(file=None, env={}, flags=settings)
         if isinstance(model, str | os.PathLike):
-            wanted = discover(
-                (os.fspath(model),),
-                version_policy=chosen.version_policy,
-                defaults=model_defaults(chosen),
-                allow_pickle=chosen.allow_pickle,
-            )
+            chosen = replace(chosen, paths=(os.fspath(model),))
+            wanted, scan = scan_paths(chosen), partial(scan_paths, chosen)
         else:
-            wanted = [wanted_object(model, name, model_defaults(chosen))]
+            wanted, scan = [wanted_object(model, name, model_defaults(chosen))], None
         keys: tuple[Key, ...] = load_keys(Path(chosen.api_keys_file)) if chosen.api_keys_file else ()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="inferd-test-client", daemon=True)
         self._thread.start()
 
         async def start() -> Assembly:
-            assembly = assemble(chosen, wanted, keys)
+            assembly = assemble(chosen, wanted, keys, scan=scan)
             await assembly.repository.load_all()
             return assembly
 

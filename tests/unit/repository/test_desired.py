@@ -5,7 +5,7 @@ import pytest
 
 from inferd.core.config import ModelConfig
 from inferd.core.errors import ConfigError
-from inferd.repository.desired import discover
+from inferd.repository.desired import by_policy, discover
 
 CODE = "import numpy as np\n\n\ndef predict(x: np.ndarray) -> np.ndarray:\n    return x\n"
 
@@ -21,9 +21,9 @@ def make(root: Path, *files: str) -> Path:
 def find(*paths, policy="latest", allow_pickle=False, defaults=None):
     return discover(
         [str(path) for path in paths],
-        version_policy=policy,
         defaults=defaults or ModelConfig(""),
         allow_pickle=allow_pickle,
+        choose=by_policy(policy),
     )
 
 

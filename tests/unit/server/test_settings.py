@@ -79,7 +79,7 @@ def test_an_unknown_flag_of_the_python_interface_is_refused():
         ('log_format = "xml"', 'log_format takes "text" or "json", got \'xml\''),
         ('paths = "model.onnx"', "paths takes a list of text"),
         ("paths = [1]", "paths takes text, got 1"),
-        ('version_policy = "newest"', "version_policy takes latest, all, or one version number"),
+        ('version_policy = "newest"', "version_policy takes latest, latest:N, all, or version numbers"),
         ("[port]", "port takes a whole number"),
     ],
 )

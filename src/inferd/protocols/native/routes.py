@@ -11,6 +11,7 @@ from inferd.abc import Target
 from inferd.core.tensors import TensorSpec
 from inferd.protocols.native.endpoints import PROTOCOL
 from inferd.protocols.shared.context import ProtocolContext
+from inferd.protocols.shared.target import target_of
 from inferd.serving.servable import Servable
 from inferd.serving.table import VersionStatus
 
@@ -38,8 +39,8 @@ def mount(app: FastAPI, context: ProtocolContext) -> None:
         return _info(Target(name))
 
     @app.get("/models/{name}/versions/{version}/info", include_in_schema=False)
-    async def version_info(name: str, version: int) -> JSONResponse:
-        return _info(Target(name, version))
+    async def version_info(name: str, version: str) -> JSONResponse:
+        return _info(target_of(name, version))
 
     def _info(target: Target) -> JSONResponse:
         ticket = engine.route(target)
@@ -59,8 +60,8 @@ def mount(app: FastAPI, context: ProtocolContext) -> None:
         _refuse(Target(name))
 
     @app.post("/models/{name}/versions/{version}/predict", include_in_schema=False)
-    async def predict_unknown_version(name: str, version: int) -> None:
-        _refuse(Target(name, version))
+    async def predict_unknown_version(name: str, version: str) -> None:
+        _refuse(target_of(name, version))
 
     def _refuse(target: Target) -> None:
         error = engine.table.explain(target)

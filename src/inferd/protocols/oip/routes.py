@@ -9,11 +9,12 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from inferd.abc import Target
-from inferd.core.errors import InvalidRequest, ModelNotReady, Unsupported, VersionNotFound
+from inferd.core.errors import InvalidRequest, ModelNotReady, Unsupported
 from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
 from inferd.protocols.oip.statistics import model_statistics
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.json_exact import read_exact
+from inferd.protocols.shared.target import target_of
 from inferd.serving.servable import Servable
 
 PROTOCOL = "oip"
@@ -103,7 +104,7 @@ def _mount_refusals(app: FastAPI, context: ProtocolContext) -> None:
     @app.post(f"{_MODEL}/infer", include_in_schema=False)
     @app.post(f"{_VERSION}/infer", include_in_schema=False)
     async def infer_unknown(name: str, version: str | None = None) -> JSONResponse:
-        error = context.engine.table.explain(_target(name, version))
+        error = context.engine.table.explain(target_of(name, version))
         context.metrics.count_unrouted(PROTOCOL, error.code.value.lower())
         raise error
 
@@ -119,18 +120,9 @@ def _mount_refusals(app: FastAPI, context: ProtocolContext) -> None:
         raise Unsupported("log and trace settings are the server's configuration, not to be changed by its API")
 
 
-def _target(name: str, version: str | None) -> Target:
-    """Raises ``VersionNotFound`` for a version that is not a positive integer."""
-    if version is None:
-        return Target(name)
-    if not version.isascii() or not version.isdigit() or len(version) > 18:
-        raise VersionNotFound(f"no version {version[:40]!r}: versions are positive integers")
-    return Target(name, int(version))
-
-
 def _find(context: ProtocolContext, name: str, version: str | None) -> Servable:
     """The ready version that is asked for. Raises what routing raises."""
-    ticket = context.engine.route(_target(name, version))
+    ticket = context.engine.route(target_of(name, version))
     ticket.release()
     return ticket.servable
 

@@ -1,0 +1,247 @@
+"""What people may do with models while the server runs: load, unload, reload, choose versions, move labels.
+
+Each call changes a decision, keeps it in the state store, looks at the repository again, and lets the reconciler do the
+rest. What a file defines is not changed here: that is a ``Conflict`` naming the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from inferd.core.config import ModelConfig
+from inferd.core.errors import Conflict, InvalidRequest, ModelNotFound, VersionNotFound
+from inferd.core.lifecycle import VersionState
+from inferd.repository.desired import Choose, WantedModel, by_policy
+from inferd.repository.model_toml import FILE_NAME
+from inferd.repository.record import VersionRecord
+from inferd.repository.repository import ModelRepository
+from inferd.repository.state import Decision, HistoryEvent, StateStore, now_ms
+from inferd.repository.version_policy import check_policy
+
+Scan = Callable[[Choose], list[WantedModel]]
+"""Look at the repository: every model, with the versions that the argument chooses. Slow; called off the loop."""
+
+_LABEL = re.compile(r"(?=.*[^0-9])[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class ModelControl:
+    """Used on the loop's thread only; calls that change something wait for each other."""
+
+    def __init__(
+        self,
+        repository: ModelRepository,
+        store: StateStore,
+        decisions: dict[str, Decision],
+        scan: Scan,
+        version_policy: str,
+    ) -> None:
+        self._repository = repository
+        self._store = store
+        self._decisions = decisions
+        self._scan = scan
+        self._choose = chooser(decisions, version_policy)
+        self._version_policy = version_policy
+        self._turn = asyncio.Lock()
+        self._show_labels()
+
+    async def load(self, name: str, version: int | None, who: str) -> None:
+        """Serve the model as its policy says, or this version too. Nothing happens when it is so already.
+
+        Raises ``ModelNotFound`` and ``VersionNotFound``.
+        """
+        async with self._turn:
+            decision = self._decision(name)
+            if version is None:
+                decision.off = False
+                decision.unloaded.clear()
+            else:
+                decision.off = False
+                decision.loaded.add(version)
+                decision.unloaded.discard(version)
+            await self._decide(name, decision, version, "load", who, must_have=version)
+
+    async def unload(self, name: str, version: int | None, who: str) -> None:
+        """Stop serving the model, or this version, until it is loaded again. Raises ``Conflict`` when a label points
+        at the version."""
+        async with self._turn:
+            decision = self._decision(name)
+            if version is None:
+                decision.off = True
+                decision.loaded.clear()
+            else:
+                for label, labelled in decision.labels.items():
+                    if labelled == version:
+                        raise Conflict(f"the label {label!r} of {name!r} points at version {version}; move it first")
+                decision.loaded.discard(version)
+                decision.unloaded.add(version)
+            await self._decide(name, decision, version, "unload", who)
+
+    async def reload(self, name: str, version: int | None, who: str) -> None:
+        """Load what is served again, from its files as they are now; the old one serves until the new one is ready."""
+        async with self._turn:
+            decision = self._decision(name)
+            if version is not None and version not in self._served(name):
+                raise VersionNotFound(f"version {version} of {name!r} is not served; load it instead")
+            await self._decide(name, decision, version, "reload", who)
+            self._repository.reload(name, version)
+
+    async def set_policy(self, name: str, policy: str, who: str) -> None:
+        """Choose versions by ``policy`` from now on; "" goes back to the configured one."""
+        async with self._turn:
+            decision = self._decision(name)
+            config = self._known(name).config
+            if config.lifecycle.version_policy:
+                raise Conflict(f"the version policy of {name!r} is defined in its {FILE_NAME}; change it there")
+            decision.policy = check_policy(policy) if policy else ""
+            await self._decide(name, decision, None, f"policy {policy or 'as configured'}", who)
+
+    async def set_label(self, name: str, label: str, version: int, who: str) -> None:
+        """Point a label at a ready version, at once for everyone. The version is then served whatever the policy says.
+
+        Raises ``Conflict`` for a version that is not ready, and ``InvalidRequest`` for what is no label.
+        """
+        async with self._turn:
+            decision = self._decision(name)
+            if not _LABEL.fullmatch(label):
+                raise InvalidRequest(f"{label[:130]!r} is no label: letters, digits, '.', '_' and '-', not only digits")
+            record = self._served(name).get(version)
+            if record is None or not record.is_ready:
+                state = record.state.value if record else "not served"
+                raise Conflict(f"version {version} of {name!r} is {state}; a label takes a version that is ready")
+            decision.labels[label] = version
+            await self._decide(name, decision, version, f"label {label}", who)
+
+    async def remove_label(self, name: str, label: str, who: str) -> None:
+        """Take a label away. Nothing happens when there is none."""
+        async with self._turn:
+            decision = self._decision(name)
+            if decision.labels.pop(label, None) is not None:
+                await self._decide(name, decision, None, f"label {label} removed", who)
+
+    async def rescan(self) -> None:
+        """Look at the repository again and serve what is wanted of it now."""
+        async with self._turn:
+            await self._look()
+
+    async def settled(self, name: str) -> None:
+        """Return when no step is under way for the model."""
+        await self._repository.settled([name])
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """A model's versions, labels and policy. Raises ``ModelNotFound``."""
+        model = self._known(name)
+        decision = self._decisions.get(name, Decision())
+        policy = decision.policy or model.config.lifecycle.version_policy or self._version_policy
+        return {
+            "name": name,
+            "policy": policy,
+            "labels": dict(decision.labels),
+            "versions": [
+                {**record.describe(), "since_ms": record.since_ms, "load_s": round(record.load_s, 3)}
+                for record in self._repository.records
+                if record.model == name
+            ],
+            "there": list(model.there),
+        }
+
+    def history(self, name: str, limit: int) -> list[HistoryEvent]:
+        """The last events of a model, the latest first. Raises ``ModelNotFound``."""
+        self._known(name)
+        return self._store.history(name, limit)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every model of the repository."""
+        return sorted({*self._repository.wanted, *(record.model for record in self._repository.records)})
+
+    def _known(self, name: str) -> WantedModel:
+        model = self._repository.wanted.get(name)
+        if model is None:
+            known = ", ".join(self.names) or "none"
+            raise ModelNotFound(f"no model named {name!r} in the repository; there are: {known}")
+        return model
+
+    def _decision(self, name: str) -> Decision:
+        """A copy to change; it counts once it is kept."""
+        return copy.deepcopy(self._decisions.get(name, Decision()))
+
+    def _served(self, name: str) -> dict[int, VersionRecord]:
+        return {
+            record.version: record
+            for record in self._repository.records
+            if record.model == name and record.state is VersionState.READY
+        }
+
+    async def _decide(
+        self, name: str, decision: Decision, version: int | None, event: str, who: str, must_have: int | None = None
+    ) -> None:
+        """Look at the repository with ``decision``, and keep it when that goes well."""
+        before = self._decisions.get(name)
+        self._decisions[name] = decision
+        try:
+            wanted = await self._scanned()
+            found = next((model for model in wanted if model.name == name), None)
+            if found is None:
+                known = ", ".join(sorted(model.name for model in wanted)) or "none"
+                raise ModelNotFound(f"no model named {name!r} in the repository; there are: {known}")
+            if must_have is not None and must_have not in found.there:
+                there = ", ".join(map(str, found.there)) or "none"
+                raise VersionNotFound(f"model {name!r} has no version {must_have}; there are: {there}")
+            self._store.save(name, decision)
+        except BaseException:
+            if before is None:
+                del self._decisions[name]
+            else:
+                self._decisions[name] = before
+            raise
+        self._store.record(HistoryEvent(now_ms(), name, version, event, who or "somebody without a key", ""))
+        self._show_labels()
+        self._repository.apply(wanted)
+
+    async def _look(self) -> None:
+        self._repository.apply(await self._scanned())
+
+    async def _scanned(self) -> list[WantedModel]:
+        return await asyncio.to_thread(self._scan, self._choose)
+
+    def _show_labels(self) -> None:
+        self._repository.labels = {name: decision.labels for name, decision in self._decisions.items()}
+
+
+def fixed(wanted: Sequence[WantedModel]) -> Scan:
+    """A repository that never changes: objects of a running program."""
+
+    def scan(choose: Choose) -> list[WantedModel]:
+        return [
+            replace(
+                model,
+                versions={
+                    each: path for each, path in model.versions.items() if each in choose(model.config, model.there)
+                },
+            )
+            for model in wanted
+        ]
+
+    return scan
+
+
+def chooser(decisions: dict[str, Decision], version_policy: str) -> Choose:
+    """Choose versions by policy, and by what was decided since."""
+    usual = by_policy(version_policy)
+
+    def choose(config: ModelConfig, there: Sequence[int]) -> Sequence[int]:
+        decision = decisions.get(config.name)
+        if decision is None:
+            return usual(config, there)
+        if decision.off:
+            return ()
+        by_rule = by_policy(decision.policy)(config, there) if decision.policy else usual(config, there)
+        kept = ({*decision.loaded, *decision.labels.values()} & {*there}) | {*by_rule}
+        return sorted(kept - decision.unloaded)
+
+    return choose

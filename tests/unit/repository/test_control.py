@@ -1,0 +1,266 @@
+"""Models that come and go while the server answers: by the control routes, over a real folder."""
+
+import gc
+import json
+import weakref
+
+import numpy as np
+import pytest
+
+from inferd.core.errors import ConfigError
+from inferd.repository.state import Decision, HistoryEvent, StateStore
+from inferd.repository.version_policy import check_policy, choose_versions
+from inferd.testing import Client
+
+CODE = """
+import numpy as np
+
+class Model:
+    inputs = {"x": "FP32[-1, 1]"}
+    outputs = {"version": "INT64[-1]"}
+    batchable = True
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.full(len(x), VERSION)
+"""
+JSON = {"content-type": "application/json"}
+
+
+def put(repository, version, code=CODE):
+    folder = repository / "m" / str(version)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.py").write_text(code.replace("VERSION", str(version)))
+
+
+@pytest.fixture
+def repository(tmp_path):
+    root = tmp_path / "models"
+    for version in (1, 2):
+        put(root, version)
+    return root
+
+
+@pytest.fixture
+def client(repository):
+    with Client(repository) as client:
+        yield client
+
+
+def post(client, path, status=200):
+    reply = client.post(path, b"", JSON)
+    assert reply.status == status, reply.body
+    return reply.json
+
+
+def put_json(client, path, body, status=200):
+    reply = client.request("PUT", path, json.dumps(body).encode(), JSON)
+    assert reply.status == status, reply.body
+    return reply.json
+
+
+def version_of(client, path="/predict"):
+    reply = client.post(path, b'{"instances": [[0]]}', JSON)
+    return reply.json["predictions"][0] if reply.status == 200 else reply.status
+
+
+def states(client):
+    described = client.get("/admin/models/m").json
+    return {each["version"]: each["state"] for each in described["versions"]}
+
+
+def test_a_new_version_takes_over_when_the_repository_is_looked_at_again(client, repository):
+    assert version_of(client) == 2
+    put(repository, 3)
+    post(client, "/admin/models/m/load")
+    assert version_of(client) == 3
+    assert states(client) == {2: "UNLOADED", 3: "READY"}
+    assert version_of(client, "/models/m/versions/2/predict") == 503
+
+
+def test_a_version_that_fails_leaves_the_old_one_serving_and_says_why(client, repository):
+    put(repository, 3, "this is no Python")
+    post(client, "/admin/models/m/load")
+    assert version_of(client) == 2
+    described = client.get("/admin/models/m").json["versions"]
+    failed = next(each for each in described if each["version"] == 3)
+    assert failed["state"] == "FAILED"
+    assert "model.py" in failed["reason"]
+    assert client.get("/ready").status == 200
+    put(repository, 3)
+    post(client, "/admin/models/m/versions/3/load")
+
+
+def test_one_version_is_loaded_beside_the_policy_and_unloaded_again(client):
+    assert version_of(client, "/models/m/versions/1/predict") == 404
+    for _ in range(2):
+        post(client, "/admin/models/m/versions/1/load")
+    assert version_of(client, "/models/m/versions/1/predict") == 1
+    assert version_of(client) == 2
+    for _ in range(2):
+        post(client, "/admin/models/m/versions/1/unload")
+    assert states(client) == {1: "UNLOADED", 2: "READY"}
+
+
+def test_a_model_is_unloaded_and_loaded_again(client):
+    post(client, "/admin/models/m/unload")
+    assert version_of(client) == 503
+    post(client, "/admin/models/m/load")
+    assert version_of(client) == 2
+
+
+def test_an_unloaded_version_is_freed(client):
+    record = client.assembly.repository.records[0]
+    freed = weakref.ref(record.loaded.model)
+    del record
+    post(client, "/admin/models/m/versions/1/load")
+    post(client, "/admin/models/m/versions/2/unload")
+    gc.collect()
+    assert freed() is None
+
+
+def test_a_reload_reads_the_files_again(client, repository):
+    put(repository, 2, CODE.replace("VERSION", "20"))
+    assert version_of(client) == 2
+    post(client, "/admin/models/m/reload")
+    assert version_of(client) == 20
+    assert states(client) == {2: "READY"}
+    put(repository, 2, "broken")
+    post(client, "/admin/models/m/versions/2/reload")
+    assert version_of(client) == 20
+
+
+def test_a_policy_is_changed_live(client):
+    put_json(client, "/admin/models/m/policy", {"policy": "all"})
+    assert states(client) == {1: "READY", 2: "READY"}
+    put_json(client, "/admin/models/m/policy", {"policy": "1"})
+    assert version_of(client) == 1
+    put_json(client, "/admin/models/m/policy", {"policy": ""})
+    assert version_of(client) == 2
+    assert put_json(client, "/admin/models/m/policy", {"policy": "newest"}, 400)["detail"].startswith(
+        "a version policy"
+    )
+
+
+def test_a_policy_of_the_file_is_not_changed_by_the_api(repository):
+    (repository / "m" / "model.toml").write_text('[lifecycle]\nversion_policy = "all"\n')
+    with Client(repository) as client:
+        assert states(client) == {1: "READY", 2: "READY"}
+        assert "model.toml" in put_json(client, "/admin/models/m/policy", {"policy": "1"}, 409)["detail"]
+
+
+def test_labels_move_at_once_and_refuse_what_is_not_ready(client):
+    assert "not served" in put_json(client, "/admin/models/m/labels/stable", {"version": 1}, 409)["detail"]
+    post(client, "/admin/models/m/versions/1/load")
+    put_json(client, "/admin/models/m/labels/stable", {"version": 1})
+    assert version_of(client, "/models/m/versions/stable/predict") == 1
+    assert "stable" in post(client, "/admin/models/m/versions/1/unload", 409)["detail"]
+    put_json(client, "/admin/models/m/labels/stable", {"version": 2})
+    assert version_of(client, "/models/m/versions/stable/predict") == 2
+    assert client.request("DELETE", "/admin/models/m/labels/stable", b"", JSON).status == 200
+    assert version_of(client, "/models/m/versions/stable/predict") == 404
+    put_json(client, "/admin/models/m/labels/7", {"version": 2}, 422)
+
+
+def test_a_labelled_version_stays_when_a_newer_one_comes(client, repository):
+    put_json(client, "/admin/models/m/labels/stable", {"version": 2})
+    put(repository, 3)
+    post(client, "/admin/models/m/load")
+    assert version_of(client) == 3
+    assert version_of(client, "/models/m/versions/stable/predict") == 2
+
+
+def test_history_tells_what_happened_the_latest_first(client):
+    post(client, "/admin/models/m/versions/1/load")
+    events = [(each["event"], each["version"]) for each in client.get("/admin/models/m/history").json["history"]]
+    assert events == [("ready", 1), ("load", 1), ("ready", 2)]
+
+
+def test_what_is_not_there_is_404(client):
+    for path in ("/admin/models/nobody/load", "/admin/models/m/versions/9/load", "/admin/models/m/versions/x/load"):
+        post(client, path, 404)
+    assert client.get("/admin/models/nobody").status == 404
+    assert client.get("/admin/models").json["models"][0]["name"] == "m"
+    assert states(client) == {2: "READY"}
+
+
+def test_without_waiting_the_answer_is_202(client):
+    post(client, "/admin/models/m/versions/1/load?wait=false", 202)
+
+
+def test_a_version_that_leaves_the_folder_is_drained(client, repository):
+    put_json(client, "/admin/models/m/policy", {"policy": "all"})
+    (repository / "m" / "2" / "model.py").unlink()
+    (repository / "m" / "2").rmdir()
+    post(client, "/admin/rescan", 202)
+    post(client, "/admin/models/m/load")
+    assert states(client) == {1: "READY"}
+
+
+def test_resource_preserving_frees_the_old_version_first(repository):
+    (repository / "m" / "model.toml").write_text('[lifecycle]\ntransition = "resource-preserving"\n')
+    with Client(repository) as client:
+        put(repository, 3)
+        post(client, "/admin/models/m/load")
+        assert states(client) == {2: "UNLOADED", 3: "READY"}
+        events = [each["event"] for each in client.get("/admin/models/m/history").json["history"]]
+        assert events[:2] == ["ready", "unloaded"]
+
+
+def test_requests_in_flight_keep_their_version(client, repository):
+    servable = client.assembly.repository.records[0].servable
+    servable.inflight += 1
+    put(repository, 3)
+    post(client, "/admin/models/m/load?wait=false", 202)
+    for _ in range(1000):
+        if version_of(client) == 3:
+            break
+    assert states(client)[2] in ("DRAINING", "READY")
+    client._loop.call_soon_threadsafe(servable.release)
+    post(client, "/admin/models/m/load")
+    assert states(client) == {2: "UNLOADED", 3: "READY"}
+
+
+def test_decisions_survive_a_restart(tmp_path):
+    path = tmp_path / "state" / "s.db"
+    store = StateStore(path)
+    store.record(HistoryEvent(1, "m", 2, "ready", "inferd", ""))
+    assert not path.exists()
+    decision = Decision("all", {1}, {3}, False, {"stable": 1})
+    store.save("m", decision)
+    store.record(HistoryEvent(2, "m", None, "policy all", "key-1", ""))
+    with pytest.raises(ConfigError, match="another server"):
+        StateStore(path)
+    store.close()
+    again = StateStore(path)
+    assert again.decisions() == {"m": decision}
+    assert [event.at_ms for event in again.history("m")] == [2, 1]
+    again.close()
+
+
+def test_a_state_file_that_is_none_is_refused(tmp_path):
+    (tmp_path / "s.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
+    with pytest.raises(ConfigError, match="no state file"):
+        StateStore(tmp_path / "s.db")
+
+
+@pytest.mark.parametrize(
+    ("policy", "chosen"), [("latest", [4]), ("latest:2", [2, 4]), ("all", [1, 2, 4]), ("1,3", [1, 3]), ("2", [2])]
+)
+def test_policies_choose(policy, chosen):
+    assert choose_versions(check_policy(policy), [1, 2, 4]) == chosen
+
+
+def test_objects_of_a_program_are_controlled_too():
+    class Same:
+        inputs = {"x": "FP32[-1, 1]"}
+        outputs = {"y": "FP32[-1, 1]"}
+        batchable = True
+
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            return x
+
+    with Client(Same(), name="m") as client:
+        post(client, "/admin/models/m/unload")
+        assert version_of(client) == 503
+        post(client, "/admin/models/m/load")
+        assert version_of(client) == [0.0]
