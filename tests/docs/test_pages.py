@@ -62,13 +62,14 @@ def test_the_readmes_script_serves_until_it_is_told_to_stop(tmp_path):
         assert process.signal().exit_code() == 0
 
 
-def test_the_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["docs/tutorial.md", "docs/lifecycle.md"])
+def test_a_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
     port = free_port()
     names = {}
     server = None
     try:
-        for kind, info, text in blocks("docs/tutorial.md"):
+        for kind, info, text in blocks(page):
             text = text.replace(":8000", f":{port}").replace("--port 8000", f"--port {port}")
             if kind == "python":
                 exec(compile(text, "tutorial", "exec"), names)

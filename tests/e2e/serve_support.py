@@ -37,7 +37,11 @@ class Process:
             command += ["--port", str(self.port)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stderr=log, stdout=log, cwd=folder, env={**CLEAN, "COLUMNS": "200", **(env or {})}
+                command,
+                stderr=log,
+                stdout=log,
+                cwd=folder,
+                env={**CLEAN, "COLUMNS": "200", "XDG_STATE_HOME": str(Path(folder) / ".state"), **(env or {})},
             )
 
     def __enter__(self):

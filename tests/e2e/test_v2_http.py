@@ -155,3 +155,24 @@ def test_many_requests_at_once_get_their_own_answers(server):
             await asyncio.gather(*(ask(client, number) for number in range(200)))
 
     asyncio.run(main())
+
+
+def test_models_are_loaded_and_unloaded_by_the_client(tmp_path, server, client):
+    with pytest.raises(InferenceServerException, match="--model-control"):
+        client.unload_model("topic")
+    flags = ("--model-control", "--state-file", tmp_path / "state.db")
+    with (
+        Process(tmp_path, "serve", EXAMPLES / "iris-onnx", *flags) as process,
+        triton.InferenceServerClient(f"127.0.0.1:{process.wait_ready().port}") as control,
+    ):
+        control.unload_model("iris-onnx")
+        assert not control.is_model_ready("iris-onnx")
+        (entry,) = control.get_model_repository_index()
+        assert entry["state"] == "UNAVAILABLE"
+        control.load_model("iris-onnx")
+        control.load_model("iris-onnx")
+        assert control.infer("iris-onnx", [flowers()]).as_numpy("label").size == 2
+        with pytest.raises(InferenceServerException, match="no model named"):
+            control.load_model("nobody")
+        with pytest.raises(InferenceServerException, match="put them into the repository"):
+            control.load_model("iris-onnx", config="{}")

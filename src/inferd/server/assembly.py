@@ -84,6 +84,7 @@ def assemble(
         decode_pool=ThreadPoolExecutor(2, thread_name_prefix="inferd-decode"),
         decode_offload_bytes=settings.decode_offload_kb << 10,
         blockers=lambda model: [*state.blockers(), *repository.blockers(model)],
+        control=(lambda: control) if settings.model_control else None,
         server_timing=settings.server_timing,
         max_body_bytes=int(settings.max_body_mb * (1 << 20)),
         tracer=tracer,

@@ -45,6 +45,7 @@ class Settings:
         "Versions to serve: latest, latest:N, all, or version numbers separated by commas.",
         pattern=r"latest(:[1-9][0-9]*)?|all|[1-9][0-9]*(,[1-9][0-9]*)*",
     )
+    model_control: bool = _option(False, "Let V2's repository API load and unload models.")
     state_file: str = _option(
         "", "File that keeps decisions and history over restarts; by default one in the user's state folder."
     )

@@ -15,6 +15,7 @@ from inferd.protocols.oip.statistics import model_statistics
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.json_exact import read_exact
 from inferd.protocols.shared.target import target_of
+from inferd.repository.control import ModelControl
 from inferd.serving.servable import Servable
 
 PROTOCOL = "oip"
@@ -94,9 +95,23 @@ def _mount_repository(app: FastAPI, context: ProtocolContext) -> None:
         entries = [index_entry(status) for status in context.engine.table.statuses]
         return JSONResponse([entry for entry in entries if entry["state"] == "READY" or not only_ready])
 
-    @app.post("/v2/repository/models/{name}/{action}", include_in_schema=False)
-    async def control(name: str, action: str) -> JSONResponse:
-        raise Unsupported("models cannot be loaded or unloaded by this server's API")
+    @app.post("/v2/repository/models/{name}/load", tags=["v2"], summary="Serve a model as its policy says")
+    async def load(name: str, request: Request) -> JSONResponse:
+        control = _control(context)
+        _refuse_overrides(await request.body())
+        if name in context.engine.table.models:
+            await control.reload(name, None, _who(request))
+        await control.load(name, None, _who(request))
+        await control.settled(name)
+        _find(context, name, None)
+        return JSONResponse({})
+
+    @app.post("/v2/repository/models/{name}/unload", tags=["v2"], summary="Stop serving a model")
+    async def unload(name: str, request: Request) -> JSONResponse:
+        control = _control(context)
+        await control.unload(name, None, _who(request))
+        await control.settled(name)
+        return JSONResponse({})
 
 
 def _mount_refusals(app: FastAPI, context: ProtocolContext) -> None:
@@ -125,6 +140,25 @@ def _find(context: ProtocolContext, name: str, version: str | None) -> Servable:
     ticket = context.engine.route(target_of(name, version))
     ticket.release()
     return ticket.servable
+
+
+def _control(context: ProtocolContext) -> ModelControl:
+    """Raises ``Unsupported`` unless the server was started to be controlled so."""
+    if context.control is None:
+        raise Unsupported("models are not loaded or unloaded by this API; start the server with --model-control")
+    return context.control()
+
+
+def _who(request: Request) -> str:
+    who: Any = request.scope.get("state", {}).get("principal", "")
+    return str(who)
+
+
+def _refuse_overrides(body: bytes) -> None:
+    """Triton's load takes a configuration or files in its parameters. Raises ``Unsupported`` for those."""
+    options: Any = read_exact(body, non_finite=False) if body else {}
+    if type(options) is dict and options.get("parameters"):
+        raise Unsupported("a load takes no configuration or files here; put them into the repository")
 
 
 def _only_ready(body: bytes) -> bool:

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from inferd.repository.control import ModelControl
 from inferd.serving.engine import Engine
 from inferd.telemetry.metrics import Metrics
 from inferd.telemetry.tracing import Tracer
@@ -17,6 +18,7 @@ from inferd.telemetry.tracing import Tracer
 class ProtocolContext:
     """The engine and what is configured for all protocols alike. ``tracer`` is None when tracing is off.
 
+    ``control`` gives what loads and unloads models, None where protocols may not.
     ``blockers`` says why the server, or the model of that name, is not ready; nothing when it is.
     """
 
@@ -26,6 +28,7 @@ class ProtocolContext:
     decode_pool: Executor
     decode_offload_bytes: int
     blockers: Callable[[str | None], Sequence[Mapping[str, Any]]]
+    control: Callable[[], ModelControl] | None = None
     server_timing: bool = True
     max_body_bytes: int = 64 << 20
     tracer: Tracer | None = None
