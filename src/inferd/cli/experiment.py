@@ -1,4 +1,4 @@
-"""``inferd experiment``: check an experiment's definition and see where it sends units."""
+"""``inferd experiment``: check an experiment's definition, see where it sends units, and judge it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from pathlib import Path
 
 import click
 
+from inferd.cli import experiment_report
+
 
 @click.group()
 def command() -> None:
-    """Check and assign experiments."""
+    """Check, assign and judge experiments."""
+
+
+command.add_command(experiment_report.command, "report")
 
 
 @command.command(

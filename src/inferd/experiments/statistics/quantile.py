@@ -15,6 +15,11 @@ class Outcomes:
     owner: np.ndarray
     units: int
 
+    def __add__(self, other: Outcomes) -> Outcomes:
+        """Those of disjoint sets of units together."""
+        owner = np.concatenate([self.owner, other.owner + self.units])
+        return Outcomes(np.concatenate([self.values, other.values]), owner, self.units + other.units)
+
     def quantile(self, q: float) -> float:
         """The smallest value that at least the share ``q`` of the values does not exceed."""
         return float(np.quantile(self.values, q, method="inverted_cdf"))
@@ -43,7 +48,7 @@ def quantile_difference(
     deltas = _resampled(treated, q, resamples, rng) - _resampled(control, q, resamples, rng)
     low, high = np.quantile(deltas, [alpha / 2, 1 - alpha / 2])
     tail = min((deltas <= 0).sum(), (deltas >= 0).sum())
-    p = min(1.0, 2 * (tail + 1) / (resamples + 1))
+    p = min(1.0, 2 * (int(tail) + 1) / (resamples + 1))
     delta = treated.quantile(q) - control.quantile(q)
     return QuantileDifference(delta, float(deltas.std(ddof=1)), (float(low), float(high)), p)
 

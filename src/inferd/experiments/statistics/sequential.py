@@ -8,7 +8,8 @@ import numpy as np
 
 from inferd.experiments.statistics.effect import Difference, Interval
 
-# The guarantee is asymptotic in the first look; the simulations look from here on, so nothing is stated earlier.
+# Of each variant. The guarantee is asymptotic in the first look; the simulations look from here on, so nothing is
+# stated earlier.
 MIN_UNITS = 100
 
 

@@ -1,0 +1,100 @@
+"""``inferd experiment report``: judge an experiment by a log of exposures and outcomes, without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from inferd.experiments.comparison import Estimate, Interval
+    from inferd.experiments.report import Comparison, Report
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  inferd experiment report log.csv --definition ranker.toml
+  inferd experiment report monday.csv tuesday.csv --definition ranker.toml --html report.html
+  inferd experiment report log.csv --definition ranker.toml --json | jq .comparisons
+"""
+)
+@click.argument("logs", metavar="LOG.csv...", nargs=-1, required=True)
+@click.option("--definition", metavar="EXPERIMENT.toml", required=True, help="The experiment's definition.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--html", metavar="FILE", help="Also write the report as an HTML page with drawings.")
+def command(logs: tuple[str, ...], definition: str, as_json: bool, html: str | None) -> None:
+    """Judge an experiment by the exposures and outcomes in LOG.csv.
+
+    Each row names a unit and its variant, and holds the metrics' columns; a unit may have many rows. An empty cell
+    means no outcome. A column timestamp (ISO 8601, or seconds since 1970) lets the report say how many days are left.
+    """
+    from inferd.experiments.columns_csv import read_csv_columns
+    from inferd.experiments.definition_toml import read_experiment
+    from inferd.experiments.report import report
+    from inferd.experiments.report_html import report_html
+    from inferd.experiments.summary import summarise
+
+    experiment = read_experiment(Path(definition))
+    found = report(experiment, summarise(experiment, read_csv_columns([Path(log) for log in logs], experiment)))
+    if html:
+        Path(html).write_text(report_html(found), encoding="utf-8")
+    if as_json:
+        import orjson
+
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _print(found)
+
+
+def _print(report: Report) -> None:
+    days = "" if report.days is None else f", {report.days:,.1f} days"
+    click.echo(f"{report.experiment}: {report.units:,} units{days}")
+    for variant in report.variants:
+        click.echo(f"  {variant.name}: {variant.units:,} units, {variant.share:.2%} (planned {variant.planned:.2%})")
+    click.echo(f"  split {'NOT ' if report.split_alarm else ''}as planned: p = {report.split_p:.2g}")
+    if report.crossed_units:
+        click.echo(f"  {report.crossed_units:,} units were seen in several variants and are left out")
+    for comparison in report.comparisons:
+        _print_comparison(comparison, 1 - report.alpha, report.correction)
+    for check in report.guardrails:
+        click.echo(f"\nguardrail {check.metric}, {check.variant}: {check.verdict}")
+
+
+def _print_comparison(comparison: Comparison, level: float, correction: str) -> None:
+    found = comparison.estimate
+    click.echo(f"\n{comparison.metric} ({comparison.kind}), {comparison.variant} against control")
+    click.echo(f"  {comparison.verdict}")
+    click.echo(f"  control {_number(found.control)} of {found.control_units:,} units")
+    click.echo(f"  {comparison.variant} {_number(found.treated)} of {found.treated_units:,} units")
+    if found.delta is None:
+        return
+    share = "" if found.relative is None else f", {found.relative:+.2%} of control"
+    click.echo(f"  difference {found.delta:+.5g}{share}")
+    _print_interval("anytime-valid", level, found.anytime, found.relative_anytime, found.anytime_p)
+    _print_interval("fixed-horizon", level, found.fixed, found.relative_fixed, found.fixed_p)
+    if comparison.corrected_p is not None and correction != "none":
+        click.echo(f"  p corrected for all comparisons ({correction}): {comparison.corrected_p:.2g}")
+    _print_reach(comparison, found)
+
+
+def _print_interval(name: str, level: float, ends: Interval | None, shares: Interval | None, p: float | None) -> None:
+    if ends is None:
+        return
+    relative = "" if shares is None else f" ({shares.low:+.2%} to {shares.high:+.2%})"
+    click.echo(f"  {name} {level:.0%} interval {ends.low:+.5g} to {ends.high:+.5g}{relative}, p = {p:.2g}")
+
+
+def _print_reach(comparison: Comparison, found: Estimate) -> None:
+    if found.variance_saved is not None:
+        click.echo(f"  the covariate took away {found.variance_saved:.0%} of the variance")
+    if found.power is not None:
+        click.echo(f"  power for the smallest change worth finding: {found.power:.0%} at a planned look")
+    if comparison.units_left is not None:
+        days = "" if comparison.days_left is None else f", {comparison.days_left:,.1f} days at this pace"
+        click.echo(f"  units left to find it at any time: {comparison.units_left:,}{days}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.5g}"

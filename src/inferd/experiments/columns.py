@@ -1,0 +1,31 @@
+"""Exposures and outcomes in columns, a row each: what every report is made from, wherever the rows came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from inferd.experiments.definition import Experiment
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """``unit`` INT64[rows] numbers the units from 0 up to ``unit_count``, ``variant`` INT64[rows] the variants in the
+    definition's order. ``values`` holds FP64[rows] by name, not a number where a row says nothing. ``time_s``
+    FP64[rows] is in seconds since the epoch, ``None`` where times are unknown."""
+
+    unit_count: int
+    unit: np.ndarray
+    variant: np.ndarray
+    values: Mapping[str, np.ndarray]
+    time_s: np.ndarray | None = None
+
+
+def value_names(experiment: Experiment) -> list[str]:
+    """The columns that the metrics read, each once, in the definition's order."""
+    wanted = (
+        name for metric in experiment.metrics for name in (metric.column, metric.denominator, metric.covariate) if name
+    )
+    return list(dict.fromkeys(wanted))

@@ -1,0 +1,114 @@
+"""A report as one HTML page that needs nothing else: tables, verdicts, and a drawing of each metric's intervals."""
+
+from __future__ import annotations
+
+from html import escape
+from string import Template
+
+from inferd.experiments.comparison import Interval
+from inferd.experiments.report import Comparison, Report
+
+_WIDTH, _HEIGHT, _MARGIN, _LABEL = 640, 64, 12, 44
+_PAGE = Template("""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Experiment $title</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
+table { border-collapse: collapse; width: 100% } td, th { text-align: right; padding: .2rem .6rem }
+td:first-child, th:first-child { text-align: left } tr { border-bottom: 1px solid #ddd }
+section { margin: 2rem 0 } svg { width: 100%; height: auto } svg text { font-size: 11px; fill: #555 }
+.verdict { font-weight: 600 } .better, .holds { color: #11643a } .worse, .broken, .void { color: #a3160f }
+.note { color: #555; font-size: .9rem }
+</style></head><body>
+<h1>Experiment $title</h1>
+<p>$units units of $model$days.$crossed</p>
+<table><tr><th>variant</th><th>units</th><th>share</th><th>planned</th></tr>$variants</table>
+<p class="verdict $alarm">$split</p>
+$comparisons
+$guardrails
+<p class="note">Bars: light, the interval that holds however often you look ($level); dark, the narrower one that holds
+only for a single look planned in advance. A bar that crosses the line at 0 leaves open whether there is any
+difference.</p>
+</body></html>
+""")
+
+
+def report_html(report: Report) -> str:
+    """The page. Names from the definition are escaped; it holds no script and asks for no other file."""
+    days = "" if report.days is None else f", over {report.days:,.1f} days"
+    crossed = f" {report.crossed_units:,} seen in several variants are left out." if report.crossed_units else ""
+    guardrails = "".join(
+        f'<p class="verdict {check.conclusion}">{escape(check.metric)}: {escape(check.verdict)}</p>'
+        for check in report.guardrails
+    )
+    return _PAGE.substitute(
+        title=escape(report.experiment),
+        model=escape(report.model),
+        units=f"{report.units:,}",
+        days=days,
+        crossed=crossed,
+        variants="".join(_row(v.name, f"{v.units:,}", f"{v.share:.2%}", f"{v.planned:.2%}") for v in report.variants),
+        alarm="void" if report.split_alarm else "",
+        split=f"Split {'not ' if report.split_alarm else ''}as planned (p = {report.split_p:.2g}).",
+        comparisons="".join(map(_section, report.comparisons)),
+        guardrails=f"<section><h2>Guardrails</h2>{guardrails}</section>" if guardrails else "",
+        level=f"{1 - report.alpha:.0%} in all",
+    )
+
+
+def _section(comparison: Comparison) -> str:
+    found, kind = comparison.estimate, escape(comparison.conclusion)
+    rows = [
+        ("control", _number(found.control), f"{found.control_units:,}"),
+        (comparison.variant, _number(found.treated), f"{found.treated_units:,}"),
+    ]
+    return (
+        f"<section><h2>{escape(comparison.metric)}: {escape(comparison.variant)}</h2>"
+        f'<p class="verdict {kind.replace(" ", "-")}">{escape(comparison.verdict)}</p>'
+        f"<table><tr><th></th><th>{comparison.kind}</th><th>units</th></tr>"
+        f"{''.join(_row(*row) for row in rows)}</table>{_drawing(comparison)}</section>"
+    )
+
+
+def _drawing(comparison: Comparison) -> str:
+    """Both intervals of the relative difference, or of the difference itself, over an axis through 0."""
+    found = comparison.estimate
+    relative = found.relative_fixed is not None
+    fixed = found.relative_fixed or found.fixed
+    anytime = found.relative_anytime if relative else found.anytime
+    middle = found.relative if relative else found.delta
+    if fixed is None or middle is None:
+        return ""
+    wide = anytime or fixed
+    reach = max(map(abs, (wide.low, wide.high, fixed.low, fixed.high))) or 1.0
+    bars = [_bar(wide, reach, 24, 10, "#9dbfe6")] if anytime else []
+    bars += [_bar(fixed, reach, 27, 4, "#1d4f91"), f'<circle cx="{_x(middle, reach):.1f}" cy="29" r="5"/>']
+    ends = [_label(end, reach, relative) for end in (wide.low, wide.high)]
+    if min(abs(_x(end, reach) - _WIDTH / 2) for end in (wide.low, wide.high)) > _LABEL:
+        ends.append(_label(0.0, reach, relative))
+    zero = f'<line x1="{_x(0, reach):.1f}" x2="{_x(0, reach):.1f}" y1="8" y2="46" stroke="#888"/>'
+    name = f"{escape(comparison.metric)}: interval from {wide.low:.4g} to {wide.high:.4g}"
+    drawn = "".join([zero, *bars, *ends])
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{name}">{drawn}</svg>'
+
+
+def _x(value: float, reach: float) -> float:
+    return _WIDTH / 2 + (_WIDTH / 2 - 3 * _MARGIN) * value / reach
+
+
+def _bar(interval: Interval, reach: float, top: int, height: int, colour: str) -> str:
+    low, high = _x(interval.low, reach), _x(interval.high, reach)
+    return f'<rect x="{low:.1f}" y="{top}" width="{max(high - low, 1):.1f}" height="{height}" fill="{colour}"/>'
+
+
+def _label(value: float, reach: float, relative: bool) -> str:
+    words = f"{value:+.1%}" if relative else f"{value:+.3g}"
+    return f'<text x="{_x(value, reach):.1f}" y="60" text-anchor="middle">{words if value else 0}</text>'
+
+
+def _row(*cells: str) -> str:
+    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.5g}"
