@@ -1,0 +1,1 @@
+"""What every gRPC service needs alike: messages, exchanges, errors, health and reflection."""

@@ -1,0 +1,154 @@
+"""Hot: read a ``ModelInferRequest`` straight to tensors, and choose how its answer is written.
+
+Format: Open Inference Protocol V2, "GRPC", with Triton's classification, parameters and sequence extensions. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from inferd.core.errors import InvalidRequest, MalformedRequest
+from inferd.core.messages import InferenceRequest
+from inferd.protocols.grpc.exchange import TIMEOUT
+from inferd.protocols.grpc.schema import read_message
+from inferd.protocols.grpc.wire import length_field
+from inferd.protocols.oip.binary import read_bytes
+from inferd.protocols.oip.grpc.contents import read_contents
+from inferd.protocols.oip.grpc.reply import GrpcReply
+from inferd.protocols.oip.grpc.request import RequestParts, split, text
+from inferd.protocols.oip.plan import Plan, Planner, TensorPlan
+
+_MAX_KNOWN = 64
+_MAX_KNOWN_BYTES = 4096
+_FINAL_ASKED = "triton_enable_empty_final_response"
+# A response parameter {"triton_final_response": true}, encoded: each request here has exactly one response.
+_FINAL = length_field(4, length_field(1, b"triton_final_response") + length_field(2, b"\x08\x01"))
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPlan:
+    """What a request's head says. ``typed`` when its tensors have typed contents; ``sizes`` are the bytes of each raw
+    tensor, 0 for BYTES."""
+
+    plan: Plan
+    typed: bool
+    final: bool
+    sizes: tuple[int, ...]
+
+
+class GrpcCodec:
+    """The V2 codec of one version. Safe to share between threads."""
+
+    def __init__(self, planner: Planner, name: str, version: int) -> None:
+        self._planner = planner
+        self._head = length_field(1, name.encode()) + length_field(2, b"%d" % version)
+        self._known: dict[bytes, HeadPlan] = {}
+
+    def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, GrpcReply]:
+        """See ``Codec`` of the shared endpoint. ``headers`` may hold the caller's deadline as ``TIMEOUT``."""
+        parts = split(body)
+        head = self._known.get(parts.head) or self._read(parts)
+        plan = head.plan
+        inputs = _typed_inputs(plan) if head.typed else _raw_inputs(head, body, parts.raw)
+        timeout_ns = plan.timeout_ns
+        if TIMEOUT in headers:
+            timeout_ns = min(int(headers[TIMEOUT]), timeout_ns or 2**63)
+        request = InferenceRequest(inputs, wanted=plan.wanted, parameters=plan.parameters, deadline_ns=timeout_ns)
+        return request, self._reply(parts.request_id, head)
+
+    def _reply(self, request_id: bytes, head: HeadPlan) -> GrpcReply:
+        start = self._head
+        if request_id:
+            text(request_id, "id")
+            start += length_field(3, request_id)
+        if head.final:
+            start += _FINAL
+        form = head.plan.form
+        return GrpcReply(form, start, typed=head.typed and not any(output.binary for output in form.outputs))
+
+    def _read(self, parts: RequestParts) -> HeadPlan:
+        """Read the head; one whose tensors are raw holds no values and is remembered."""
+        message = read_message("inference.ModelInferRequest", parts.head)
+        typed = _is_typed(message, len(parts.raw))
+        parameters = _parameters(message.parameters)
+        final = parameters.pop(_FINAL_ASKED, False) is True
+        plan = self._planner.plan(_tree(message, parameters, typed=typed))
+        sizes = tuple(0 if each.datatype == "BYTES" else each.count * each.dtype.itemsize for each in plan.tensors)
+        head = HeadPlan(plan, typed, final, sizes)
+        if not typed and len(parts.head) <= _MAX_KNOWN_BYTES:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[parts.head] = head
+        return head
+
+
+def _is_typed(message: Any, raw_count: int) -> bool:
+    """Whether the inputs have typed contents. Raises ``MalformedRequest`` when there are raw ones as well."""
+    if not raw_count:
+        return True
+    if any(tensor.HasField("contents") for tensor in message.inputs):
+        raise MalformedRequest("the request has both raw_input_contents and typed contents; send one of them")
+    return False
+
+
+def _tree(message: Any, parameters: Mapping[str, Any], *, typed: bool) -> dict[str, Any]:
+    """The request as the planner reads it; the data of a tensor is its typed contents, or nothing when it is raw."""
+    tree: dict[str, Any] = {
+        "inputs": [
+            {
+                "name": tensor.name,
+                "datatype": tensor.datatype,
+                "shape": list(tensor.shape),
+                "parameters": _parameters(tensor.parameters),
+                "data": tensor.contents if typed else None,
+            }
+            for tensor in message.inputs
+        ],
+        "outputs": [{"name": output.name, "parameters": _parameters(output.parameters)} for output in message.outputs],
+    }
+    return {**tree, "parameters": parameters} if parameters else tree
+
+
+def _parameters(given: Any) -> dict[str, Any]:
+    """The values of a map of ``InferParameter``. Raises ``InvalidRequest`` for one that has none."""
+    if not given:
+        return {}
+    values = {}
+    for name, parameter in given.items():
+        choice = parameter.WhichOneof("parameter_choice")
+        if choice is None:
+            raise InvalidRequest(f"the parameter {name[:100]!r} has no value", path="parameters")
+        values[name] = getattr(parameter, choice)
+    return values
+
+
+def _typed_inputs(plan: Plan) -> dict[str, np.ndarray]:
+    return {tensor.name: read_contents(tensor, tensor.data) for tensor in plan.tensors}
+
+
+def _raw_inputs(head: HeadPlan, body: bytes, raw: list[tuple[int, int]]) -> dict[str, np.ndarray]:
+    """The inputs as views of the message's memory, in the order of its tensors. Raises ``MalformedRequest``."""
+    tensors = head.plan.tensors
+    if len(raw) != len(tensors):
+        raise MalformedRequest(f"raw_input_contents has {len(raw)} entries for {len(tensors)} inputs")
+    inputs = {}
+    for tensor, expected, (at, size) in zip(tensors, head.sizes, raw, strict=True):
+        if tensor.datatype == "BYTES":
+            inputs[tensor.name] = read_bytes(body, at, size, tensor.shape, tensor.count, tensor.name)
+        elif size == expected:
+            inputs[tensor.name] = np.ndarray(tensor.shape, tensor.dtype, body, at)
+        else:
+            raise _wrong_size(tensor, expected, size)
+    return inputs
+
+
+def _wrong_size(tensor: TensorPlan, expected: int, size: int) -> MalformedRequest:
+    return MalformedRequest(
+        f"input {tensor.name!r}: its raw_input_contents has {size} bytes, "
+        f"{tensor.datatype} of shape {list(tensor.shape)} has {expected}",
+        tensor=tensor.name,
+    )

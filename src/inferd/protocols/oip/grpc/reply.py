@@ -1,0 +1,79 @@
+"""Hot: encode a model's outputs as a ``ModelInferResponse``.
+
+Raw answers are written by hand, so that a tensor is copied once; typed ones by the protobuf library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+
+from inferd.core.errors import ExecutionFailed
+from inferd.core.tensors import datatype_name
+from inferd.protocols.grpc.errors import CONTENT_TYPE
+from inferd.protocols.grpc.schema import message_class
+from inferd.protocols.grpc.wire import length_field, varint
+from inferd.protocols.oip.binary import to_buffer
+from inferd.protocols.oip.classification import classify
+from inferd.protocols.oip.grpc.contents import FIELDS, write_contents
+from inferd.protocols.oip.reply import AnswerForm
+from inferd.protocols.shared.json_write import output_of
+
+_RAW_TAG = varint(6 << 3 | 2)
+
+
+class GrpcReply:
+    """The encoder of one request's answer. ``head`` is the response's name, version, id and parameters, encoded;
+    with ``typed`` the values go where their datatype's contents are, unless one of them has none."""
+
+    __slots__ = ("_form", "_head", "_typed", "content_type")
+
+    def __init__(self, form: AnswerForm, head: bytes, *, typed: bool) -> None:
+        self.content_type = CONTENT_TYPE
+        self._form = form
+        self._head = head
+        self._typed = typed
+
+    def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+        """See ``Reply`` of the shared endpoint."""
+        form = self._form
+        arrays = []
+        for output in form.outputs:
+            array = output_of(outputs, output.name)
+            if output.classes:
+                array = classify(array, output.name, output.classes, form.labels, batchable=form.batchable)
+            arrays.append((output.name, _datatype(array, output.name), array))
+        if self._typed and all(datatype in FIELDS for _, datatype, _ in arrays):
+            return self._encode_typed(arrays), b""
+        pieces: list[bytes | memoryview] = [self._head]
+        pieces += [_tensor(name, datatype, array.shape) for name, datatype, array in arrays]
+        for name, _, array in arrays:
+            buffer = to_buffer(array, name)
+            pieces += (_RAW_TAG, varint(buffer.nbytes), buffer)
+        return b"".join(pieces), b""
+
+    def _encode_typed(self, arrays: list[tuple[str, str, np.ndarray]]) -> bytes:
+        message = message_class("inference.ModelInferResponse")()
+        for name, datatype, array in arrays:
+            tensor = message.outputs.add(name=name, datatype=datatype, shape=array.shape)
+            tensor.contents.SetInParent()
+            write_contents(tensor.contents, datatype, array, name)
+        body: bytes = message.SerializeToString()
+        return self._head + body
+
+
+@lru_cache(1024)
+def _tensor(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    """An ``InferOutputTensor`` without contents, as the response's field."""
+    sizes = b"".join(map(varint, shape))
+    content = length_field(1, name.encode()) + length_field(2, datatype.encode())
+    return length_field(5, content + (length_field(3, sizes) if sizes else b""))
+
+
+def _datatype(array: np.ndarray, name: str) -> str:
+    try:
+        return datatype_name(array.dtype)
+    except ValueError:
+        raise ExecutionFailed(f"output {name!r} has dtype {array.dtype}, which V2 cannot express") from None

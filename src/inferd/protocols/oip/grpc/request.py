@@ -1,0 +1,87 @@
+"""Hot: take a ``ModelInferRequest`` apart without copying its tensors.
+
+The raw tensors are found by walking the message's own fields; the rest, the head, is short, the same for every request
+of a client but for the id, and read by the protobuf library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inferd.abc import Target
+from inferd.core.errors import MalformedRequest, VersionNotFound
+from inferd.protocols.grpc.wire import LENGTH, MAX_FIELDS, broken, field_end, read_varint
+
+# Field numbers of ModelInferRequest, as tags of fields with a length.
+_NAME, _VERSION, _ID, _RAW = (number << 3 | LENGTH for number in (1, 2, 3, 7))
+_MAX_VERSION_DIGITS = 18
+
+
+@dataclass(slots=True)
+class RequestParts:
+    """``head`` is a message with everything but id and tensors; ``raw`` holds each tensor's place and size in bytes."""
+
+    name: bytes
+    version: bytes
+    request_id: bytes
+    head: bytes
+    raw: list[tuple[int, int]]
+
+
+def split(body: bytes) -> RequestParts:
+    """Walk the fields of ``body``. Raises ``MalformedRequest`` for what is no message."""
+    name = version = request_id = b""
+    raw: list[tuple[int, int]] = []
+    head: list[bytes] = []
+    at, end, fields = 0, len(body), 0
+    while at < end:
+        start = at
+        fields += 1
+        tag = body[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = read_varint(body, start)
+        if tag & 7 != LENGTH:
+            at = field_end(body, tag & 7, at)
+            head.append(body[start:at])
+            continue
+        size = body[at] if at < end else 0x80
+        at += 1
+        if size >= 0x80:
+            size, at = read_varint(body, at - 1)
+        content, at = at, at + size
+        if at > end or fields > MAX_FIELDS:
+            raise broken(start)
+        if tag == _RAW:
+            raw.append((content, size))
+        elif tag == _ID:
+            request_id = body[content:at]
+        else:
+            if tag == _NAME:
+                name = body[content:at]
+            elif tag == _VERSION:
+                version = body[content:at]
+            head.append(body[start:at])
+    return RequestParts(name, version, request_id, b"".join(head), raw)
+
+
+def target_of(name: str, version: str) -> Target:
+    """What a request asks for; an empty version leaves the choice to the server.
+
+    Raises ``MalformedRequest`` without a name and ``VersionNotFound`` for a version that is no positive integer.
+    """
+    if not name:
+        raise MalformedRequest("the request names no model")
+    if not version:
+        return Target(name)
+    if not version.isascii() or not version.isdigit() or len(version) > _MAX_VERSION_DIGITS:
+        raise VersionNotFound(f"no version {version[:40]!r}: versions are positive integers")
+    return Target(name, int(version))
+
+
+def text(value: bytes, what: str) -> str:
+    """A field of text. Raises ``MalformedRequest`` unless it is UTF-8, as proto3 demands."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise MalformedRequest(f"{what} is not UTF-8") from None

@@ -1,0 +1,147 @@
+"""The methods of ``inference.GRPCInferenceService`` that do not infer, and the list of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+
+from inferd.abc import Target
+from inferd.core.errors import ModelNotFound, ModelNotReady, Unsupported, VersionNotFound
+from inferd.protocols.grpc.schema import message_class, method_names, pool
+from inferd.protocols.grpc.service import MessageEndpoint, Method
+from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
+from inferd.protocols.oip.grpc.codec import GrpcCodec
+from inferd.protocols.oip.grpc.infer import PROTOCOL, InferEndpoint, InferStream
+from inferd.protocols.oip.grpc.request import target_of
+from inferd.protocols.oip.plan import Planner
+from inferd.protocols.oip.statistics import model_statistics
+from inferd.protocols.shared.context import ProtocolContext
+from inferd.protocols.shared.endpoint import Binding
+from inferd.serving.servable import Servable
+
+SERVICE = "inference.GRPCInferenceService"
+_READING = (b"GET", b"/v2")
+_ALIKE = {
+    "ServerLive": (b"GET", b"/v2/health/live"),
+    "ServerReady": (b"GET", b"/v2/health/ready"),
+    "RepositoryIndex": (b"GET", b"/v2/repository/index"),
+    "RepositoryModelLoad": (b"POST", b"/v2/repository/models/load"),
+    "RepositoryModelUnload": (b"POST", b"/v2/repository/models/unload"),
+}
+_NO_LOADING = "models cannot be loaded or unloaded by this server's API"
+_NO_SHARED_MEMORY = "shared memory is not offered by this server; send tensors in the message"
+_NO_SETTINGS = "log and trace settings are the server's configuration, not to be changed by its API"
+_REFUSED = {
+    "RepositoryModelLoad": _NO_LOADING,
+    "RepositoryModelUnload": _NO_LOADING,
+    "TraceSetting": _NO_SETTINGS,
+    "LogSettings": _NO_SETTINGS,
+    **{
+        f"{kind}SharedMemory{action}": _NO_SHARED_MEMORY
+        for kind in ("System", "Cuda")
+        for action in ("Status", "Register", "Unregister")
+    },
+}
+
+
+class OipGrpc:
+    """V2 over gRPC; see ``GrpcService``."""
+
+    api_version = 1
+    name = "oip"
+
+    def __init__(self, context: ProtocolContext) -> None:
+        self._context = context
+        self._infer = InferEndpoint(context)
+
+    def methods(self) -> tuple[Method, ...]:
+        """Every method that the service's file declares."""
+        return tuple(self._method(name) for name in method_names(SERVICE))
+
+    def bind(self, servable: Servable) -> None:
+        """Make the codec of a version."""
+        planner = Planner(
+            servable.name,
+            servable.version,
+            servable.signature,
+            batchable=servable.batchable,
+            nan=servable.config.nan,
+            default_outputs=servable.default_outputs,
+            labels=servable.metadata.classes,
+        )
+        servable.bound[PROTOCOL] = Binding(servable, GrpcCodec(planner, servable.name, servable.version))
+
+    def _method(self, name: str) -> Method:
+        path, alike = f"/{SERVICE}/{name}", _ALIKE.get(name, _READING)
+        if name == "ModelInfer":
+            return Method(path, alike, endpoint=self._infer)
+        if name == "ModelStreamInfer":
+            return Method(path, alike, stream=InferStream(self._infer))
+        answer = _refusal(_REFUSED[name]) if name in _REFUSED else self._answers()[name]
+        return Method(path, alike, endpoint=MessageEndpoint(f"inference.{name}Request", answer))
+
+    def _answers(self) -> dict[str, Callable[[Any], Any]]:
+        return {
+            "ServerLive": lambda _: _message("ServerLiveResponse", {"live": True}),
+            "ServerReady": lambda _: _message("ServerReadyResponse", {"ready": not self._context.blockers(None)}),
+            "ServerMetadata": lambda _: _message("ServerMetadataResponse", server_metadata()),
+            "ModelReady": self._model_ready,
+            "ModelMetadata": self._model_metadata,
+            "ModelConfig": lambda asked: _message("ModelConfigResponse", {"config": model_config(self._find(asked))}),
+            "ModelStatistics": self._model_statistics,
+            "RepositoryIndex": self._index,
+        }
+
+    def _find(self, asked: Any) -> Servable:
+        """The ready version that is asked for. Raises what routing raises."""
+        ticket = self._context.engine.route(target_of(asked.name, asked.version))
+        ticket.release()
+        return ticket.servable
+
+    def _model_ready(self, asked: Any) -> Any:
+        """As in Triton, a model that is not there is one that is not ready."""
+        try:
+            ready = not self._find(asked).batcher.wedged
+        except (ModelNotFound, VersionNotFound, ModelNotReady):
+            ready = False
+        return _message("ModelReadyResponse", {"ready": ready})
+
+    def _model_metadata(self, asked: Any) -> Any:
+        found = self._find(asked)
+        return _message("ModelMetadataResponse", model_metadata(found, self._context.engine.table))
+
+    def _model_statistics(self, asked: Any) -> Any:
+        """Of one version, of all versions of a model, or of everything when no model is named."""
+        table = self._context.engine.table
+        if asked.name and asked.version:
+            servables = [self._find(asked)]
+        elif asked.name and asked.name not in table.models:
+            raise table.explain(Target(asked.name))
+        else:
+            statuses = [status for status in table.statuses if asked.name in ("", status.model)]
+            servables = [status.servable for status in statuses if status.servable is not None]
+        return _message("ModelStatisticsResponse", {"model_stats": [model_statistics(each) for each in servables]})
+
+    def _index(self, asked: Any) -> Any:
+        entries = [index_entry(status) for status in self._context.engine.table.statuses]
+        wanted = [entry for entry in entries if entry["state"] == "READY" or not asked.ready]
+        return _message("RepositoryIndexResponse", {"models": wanted})
+
+
+def _message(name: str, values: Mapping[str, Any]) -> Any:
+    """A message from what the REST routes answer; their members have the same names."""
+    message = message_class(f"inference.{name}")()
+    # What only JSON clients read has no field in our part of the model's configuration.
+    return ParseDict(values, message, ignore_unknown_fields=True, descriptor_pool=pool())
+
+
+def _refusal(reason: str) -> Callable[[Any], Any]:
+    def refuse(asked: Any) -> Any:
+        raise Unsupported(reason)
+
+    return refuse
+
+
+SERVICE_ADAPTER = OipGrpc
