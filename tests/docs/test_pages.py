@@ -62,7 +62,7 @@ def test_the_readmes_script_serves_until_it_is_told_to_stop(tmp_path):
         assert process.signal().exit_code() == 0
 
 
-@pytest.mark.parametrize("page", ["docs/tutorial.md", "docs/lifecycle.md"])
+@pytest.mark.parametrize("page", ["docs/tutorial.md", "docs/lifecycle.md", "docs/experiments/live.md"])
 def test_a_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
     port = free_port()

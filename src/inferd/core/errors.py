@@ -111,6 +111,18 @@ class ExperimentNotFound(InferdError):
     code = Code.NOT_FOUND
 
 
+class FeedbackNotFound(InferdError):
+    """Feedback for a prediction or unit that was never part of an experiment."""
+
+    code = Code.NOT_FOUND
+
+
+class Expired(InferdError):
+    """Feedback that comes after its time."""
+
+    code = Code.FAILED_PRECONDITION
+
+
 class RouteNotFound(InferdError):
     """No route of that path."""
 

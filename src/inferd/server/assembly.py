@@ -22,6 +22,7 @@ from inferd.repository.state import StateStore
 from inferd.server.admin import mount_admin
 from inferd.server.app import make_app
 from inferd.server.asgi import Gateway
+from inferd.server.experiments_setup import Experiments
 from inferd.server.front import Front
 from inferd.server.guard import Guard, allowed_hosts
 from inferd.server.keys import Key
@@ -51,6 +52,7 @@ class Assembly:
     state: ServerState
     tracer: Tracer | None
     grpc: GrpcServer | None
+    experiments: Experiments | None
 
 
 def assemble(
@@ -111,7 +113,10 @@ def assemble(
 
     def on_change() -> None:
         front.routes = build_routes(templates, engine.table)
+        if experiments is not None:
+            experiments.registry.recheck()
 
+    experiments: Experiments | None = None
     repository = ModelRepository(
         wanted,
         engine,
@@ -127,8 +132,11 @@ def assemble(
         *(adapter.mount for adapter in adapters),
         partial(mount_admin, control=control),
     ]
+    if settings.experiments:
+        experiments = Experiments(settings, engine)
+        mounts.append(experiments.mount)
     app = make_app(repository, engine, metrics, state, mounts, front.dialect)
-    return Assembly(settings, front, Gateway(app, front), repository, control, engine, state, tracer, grpc)
+    return Assembly(settings, front, Gateway(app, front), repository, control, engine, state, tracer, grpc, experiments)
 
 
 def _grpc(settings: Settings, context: ProtocolContext, front: Front) -> GrpcServer | None:

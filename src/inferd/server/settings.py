@@ -81,6 +81,8 @@ class Settings:
         "Where exposures and feedback are kept: a database URL; by default a SQLite file in the experiments' folder.",
     )
 
+    feedback_window_h: float = _option(168.0, "Hours after a prediction in which its outcome may be told.", least=0.001)
+
     drain_timeout_s: float = _option(30.0, "Seconds that accepted requests may take to finish on shutdown.", least=0)
     load_parallelism: int = _option(2, "Models loaded at the same time.", least=1)
 

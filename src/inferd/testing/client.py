@@ -134,6 +134,8 @@ class Client:
     def close(self) -> None:
         """Drain, unload, and end the thread."""
         self._run(self.assembly.repository.drain(self.assembly.settings.drain_timeout_s))
+        if self.assembly.experiments is not None:
+            self.assembly.experiments.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -17,6 +17,8 @@ HTTP_STATUS: dict[type[errors.InferdError], int] = {
     errors.ModelNotFound: 404,
     errors.VersionNotFound: 404,
     errors.ExperimentNotFound: 404,
+    errors.FeedbackNotFound: 404,
+    errors.Expired: 410,
     errors.RouteNotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.ModelNotReady: 503,

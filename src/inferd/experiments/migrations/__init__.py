@@ -1,0 +1,1 @@
+"""Revisions of the experiments' database, applied by Alembic when a store is opened."""
