@@ -60,7 +60,7 @@ def test_what_surrounds_inference_is_read_by_the_client(client):
 
 
 def test_errors_are_read_by_the_client(client):
-    with pytest.raises(InferenceServerException, match="NOT_FOUND.*nobody"):
+    with pytest.raises(InferenceServerException, match=r"NOT_FOUND.*nobody"):
         client.infer("nobody", [flowers()])
     with pytest.raises(InferenceServerException, match="INVALID_ARGUMENT"):
         client.infer("iris-onnx", [flowers(ROWS[:, :3].copy())])

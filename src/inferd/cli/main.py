@@ -13,6 +13,7 @@ _COMMANDS = {
     "predict": "Predict offline, from a file.",
     "config": "Print each setting and its origin.",
     "keys": "Make API keys.",
+    "seal": "Write the manifest of a version, so that a changed byte keeps it from being served.",
     "models": "See and change what a running server serves.",
     "experiment": "Check, simulate and judge experiments on models.",
     "doctor": "Print versions, extras and plug-ins.",

@@ -16,6 +16,7 @@ from inferd.core.errors import InferdError, LoadFailed, MissingExtra
 from inferd.core.lifecycle import VersionState
 from inferd.core.plugins import available, lookup
 from inferd.core.tensors import Signature
+from inferd.repository.manifest import check_manifest
 from inferd.repository.warmup import Measured, warm_up
 from inferd.runtimes.hooks import wrap
 
@@ -94,6 +95,7 @@ def load_version(
     config = replace(config, runtime=runtime.name)
     _warn_of_oversubscription(config)
     models: list[Model] = []
+    check_manifest(artefact)
     try:
         models.append(_load_model(runtime, config, artefact))
         if not models[0].concurrent:
