@@ -14,7 +14,7 @@ import numpy as np
 
 from inferd.core.config import NanPolicy
 from inferd.core.errors import ConfigError
-from inferd.protocols.native.reply import JsonReply
+from inferd.protocols.shared.json_reply import JsonReply
 from inferd.protocols.shared.json_tensors import to_json
 from inferd.protocols.shared.npy import write_npy, write_npz
 

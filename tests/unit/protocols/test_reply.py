@@ -10,7 +10,7 @@ import pytest
 from inferd.core.errors import ExecutionFailed, NotAcceptable
 from inferd.core.tensors import Signature, TensorSpec
 from inferd.protocols.native.codec import NativeCodec
-from inferd.protocols.native.reply import JsonReply
+from inferd.protocols.shared.json_reply import JsonReply
 from inferd.protocols.shared.json_write import NAN_HEADER
 
 X = TensorSpec("x", "FP32", (-1,))

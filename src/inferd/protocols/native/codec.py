@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
-import orjson
 
 from inferd.core.config import NanPolicy
-from inferd.core.errors import InferdError, InvalidRequest, MalformedRequest, NotAcceptable
+from inferd.core.errors import InvalidRequest, MalformedRequest, NotAcceptable
 from inferd.core.messages import NO_PARAMETERS, InferenceRequest
-from inferd.core.tensors import Signature, TensorSpec, explain_names
+from inferd.core.tensors import Signature, explain_names
 from inferd.protocols.native.example import example_request
 from inferd.protocols.native.media import JSON, NPY, accepted_types, body_type
-from inferd.protocols.native.reply import Form, JsonReply, NpyReply, NpzReply
+from inferd.protocols.native.reply import NpyReply, NpzReply
 from inferd.protocols.shared.endpoint import Reply
-from inferd.protocols.shared.json_exact import TooDeep, count_strings, read_exact
 from inferd.protocols.shared.json_fast import compile_fast
-from inferd.protocols.shared.json_members import MAX_SHOWN, at, did_you_mean, prefixed, read_parameters, refuse
-from inferd.protocols.shared.json_tensors import Doubt, Path, explain, kind_of, show, to_array
+from inferd.protocols.shared.json_inputs import JsonInputs, read_body
+from inferd.protocols.shared.json_members import did_you_mean, read_parameters, refuse
+from inferd.protocols.shared.json_reply import Form, JsonReply
+from inferd.protocols.shared.json_tensors import kind_of, show
 from inferd.protocols.shared.npy import fit, read_npy, read_npz
 
 _MEMBERS = ("instances", "inputs", "outputs", "parameters")
@@ -50,7 +50,7 @@ class NativeCodec:
         select_outputs: tuple[str, ...] = (),
     ) -> None:
         self._signature = signature
-        self._batchable = batchable
+        self._inputs = JsonInputs(signature, batchable=batchable, nan=nan)
         self._nan: NanPolicy = nan
         self._specs = {spec.name: spec for spec in signature.inputs}
         self._only = signature.inputs[0] if len(signature.inputs) == 1 else None
@@ -99,15 +99,9 @@ class NativeCodec:
             array = read(body)
             if array is not None:
                 return InferenceRequest({self._fast_name: array}, wanted=self._wanted), form
-        try:
-            tree = orjson.loads(body)
-            if body.count(b'"') == 2 * count_strings(tree):
-                return self._build(tree, exact=False)
-        except (ValueError, Doubt, TooDeep, InferdError):
-            pass
-        return self._build(read_exact(body, non_finite=self._nan != "error"), exact=True)
+        return read_body(body, self._nan, self._build)
 
-    def _build(self, tree: Any, *, exact: bool) -> tuple[InferenceRequest, Form]:
+    def _build(self, tree: Any, exact: bool) -> tuple[InferenceRequest, Form]:
         if type(tree) is not dict:
             refuse(f"the body is {kind_of(tree)} where an object with 'instances' or 'inputs' is expected", "", tree)
         for member in tree:
@@ -123,112 +117,11 @@ class NativeCodec:
         parameters = read_parameters(tree["parameters"]) if "parameters" in tree else NO_PARAMETERS
         form: Form = self._row_form if "instances" in tree else "columns"
         inputs = (
-            self._read_rows(tree["instances"], exact)
+            self._inputs.read_rows(tree["instances"], exact)
             if form != "columns"
-            else self._read_columns(tree["inputs"], exact)
+            else self._inputs.read_columns(tree["inputs"], exact)
         )
         return InferenceRequest(inputs, wanted=wanted, parameters=parameters), form
-
-    def _read_rows(self, rows: Any, exact: bool) -> dict[str, np.ndarray]:
-        if type(rows) is not list:
-            refuse(f"instances is {kind_of(rows)} where an array with one item per row is expected", "instances", rows)
-        if not self._batchable and len(rows) != 1:
-            refuse(
-                f"instances has {len(rows)} items; this model does not take batches, so it must have exactly one, "
-                "or send the whole tensor as 'inputs'",
-                "instances",
-                rows,
-            )
-        if not rows:
-            required = [spec for spec in self._specs.values() if not spec.optional]
-            return {spec.name: to_array([], spec, self._nan) for spec in required}
-        if type(rows[0]) is dict and not self._is_bytes_value(rows[0]):
-            return self._read_named_rows(rows, exact)
-        if self._only is None:
-            names = ", ".join(map(repr, self._specs))
-            refuse(
-                f"instances[0] is {kind_of(rows[0])}; the model has inputs {names}: give objects by input name",
-                "instances[0]",
-                rows[0],
-            )
-        tree, prefix = (rows, "instances") if self._batchable else (rows[0], "instances[0]")
-        return {self._only.name: self._tensor(tree, self._only, lambda index: at(prefix, index), exact)}
-
-    def _is_bytes_value(self, item: dict[str, Any]) -> bool:
-        return self._only is not None and self._only.datatype == "BYTES" and "b64" in item and "b64" not in self._specs
-
-    def _read_named_rows(self, rows: list[Any], exact: bool) -> dict[str, np.ndarray]:
-        names = rows[0].keys() if type(rows[0]) is dict else ()
-        for position, row in enumerate(rows):
-            if type(row) is not dict:
-                refuse(
-                    f"instances[{position}] is {kind_of(row)}, those before it are objects",
-                    f"instances[{position}]",
-                    row,
-                )
-            if row.keys() != names:
-                self._refuse_names(row, names, position)
-        self._check_names(rows[0], "instances[0]")
-        inputs = {}
-        for name in names:
-            column = [row[name] for row in rows]
-            tree = column if self._batchable else column[0]
-            inputs[name] = self._tensor(tree, self._specs[name], self._named_path(name), exact)
-        return inputs
-
-    def _named_path(self, name: str) -> Path:
-        if self._batchable:
-            return lambda index: at(f"instances[{index[0] if index else 0}].{name}", index[1:])
-        return lambda index: at(f"instances[0].{name}", index)
-
-    def _refuse_names(self, row: dict[str, Any], names: Any, position: int) -> NoReturn:
-        self._check_names(row, f"instances[{position}]")
-        differing = ", ".join(repr(name) for name in row.keys() ^ set(names))
-        raise InvalidRequest(
-            f"instances[{position}] and the rows before it disagree on the optional input {differing}; "
-            "give it in all rows or in none",
-            path=f"instances[{position}]",
-            got=list(row),
-            expected=list(names),
-        )
-
-    def _check_names(self, given: dict[str, Any], path: str) -> None:
-        for name in given:
-            if name not in self._specs:
-                raise InvalidRequest(
-                    f"unknown input {show(name)}{did_you_mean(name, self._specs)}; "
-                    f"the model takes {', '.join(map(repr, self._specs))}",
-                    tensor=name[:MAX_SHOWN],
-                    path=f"{path}.{name[:MAX_SHOWN]}",
-                    got=name[:MAX_SHOWN],
-                    expected=list(self._specs),
-                )
-        try:
-            explain_names(self._signature, given)
-        except InvalidRequest as error:
-            error.details["path"] = path
-            raise
-
-    def _read_columns(self, columns: Any, exact: bool) -> dict[str, np.ndarray]:
-        if type(columns) is dict and not self._is_bytes_value(columns):
-            self._check_names(columns, "inputs")
-            inputs = {
-                name: self._tensor(tree, self._specs[name], prefixed(f"inputs.{name}"), exact)
-                for name, tree in columns.items()
-            }
-            self._check_rows(inputs)
-            return inputs
-        if self._only is None:
-            refuse(f"inputs is {kind_of(columns)} where an object by input name is expected", "inputs", columns)
-        return {self._only.name: self._tensor(columns, self._only, prefixed("inputs"), exact)}
-
-    def _tensor(self, tree: Any, spec: TensorSpec, path: Path, exact: bool) -> np.ndarray:
-        try:
-            return to_array(tree, spec, self._nan)
-        except Doubt:
-            if exact:
-                explain(tree, spec, self._nan, path)
-            raise
 
     def _read_wanted(self, names: Any) -> tuple[str, ...]:
         known = self._signature.output_names
@@ -253,21 +146,8 @@ class NativeCodec:
         arrays = read_npz(body)
         explain_names(self._signature, arrays)
         inputs = {name: fit(array, self._specs[name]) for name, array in arrays.items()}
-        self._check_rows(inputs)
+        self._inputs.check_rows(inputs)
         return inputs
-
-    def _check_rows(self, inputs: dict[str, np.ndarray]) -> None:
-        """Only whole tensors can differ in their number of rows."""
-        rows = len(next(iter(inputs.values()), ()))
-        for name, array in inputs.items():
-            if self._batchable and len(array) != rows:
-                raise InvalidRequest(
-                    f"input {name!r} has {len(array)} rows where the inputs before it have {rows}",
-                    tensor=name,
-                    path=f"inputs.{name}",
-                    got=f"{len(array)} rows",
-                    expected=f"{rows} rows",
-                )
 
     def _reply(self, accepted: tuple[bytes, ...], form: Form, wanted: tuple[str, ...]) -> Reply:
         """The first accepted type that can carry the answer."""

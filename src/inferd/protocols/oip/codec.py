@@ -20,10 +20,10 @@ from inferd.core.errors import InferdError, InvalidRequest, MalformedRequest
 from inferd.core.messages import InferenceRequest
 from inferd.core.tensors import TensorSpec
 from inferd.protocols.oip.binary import read_bytes
-from inferd.protocols.oip.compression import accepted_encoding, decompress
 from inferd.protocols.oip.json_data import compile_data
 from inferd.protocols.oip.plan import IN_JSON, Plan, Planner, TensorPlan
 from inferd.protocols.oip.reply import OipReply
+from inferd.protocols.shared.compression import accepted_encoding, decompress
 from inferd.protocols.shared.json_exact import TooDeep, count_strings, read_exact
 from inferd.protocols.shared.json_fast import FastRead
 from inferd.protocols.shared.json_members import prefixed

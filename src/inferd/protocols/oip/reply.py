@@ -16,7 +16,7 @@ from inferd.core.errors import ExecutionFailed
 from inferd.core.tensors import datatype_name
 from inferd.protocols.oip.binary import to_buffer
 from inferd.protocols.oip.classification import classify
-from inferd.protocols.oip.compression import MIN_BYTES, compress
+from inferd.protocols.shared.compression import MIN_BYTES, compress
 from inferd.protocols.shared.json_write import NAN_HEADER, TEXT_KINDS, output_of, write_tensor
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
