@@ -120,7 +120,7 @@ class FeedbackNotFound(InferdError):
 class Expired(InferdError):
     """Feedback that comes after its time."""
 
-    code = Code.FAILED_PRECONDITION
+    code = Code.NOT_FOUND
 
 
 class RouteNotFound(InferdError):

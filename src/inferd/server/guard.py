@@ -161,10 +161,12 @@ def _require_json(headers: Mapping[bytes, bytes]) -> None:
     """A web page may post forms and plain text anywhere, but JSON only where the server invited it.
 
     Clients that name no type are no web pages: a browser always names the page's origin beside a change (Fetch
-    standard, "append a request Origin header").
+    standard, "append a request Origin header"). A page of this server's own, such as its documents, may.
     """
     content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    from_page = b"origin" in headers or b"sec-fetch-site" in headers
+    origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site", b"none")
+    is_foreign = origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
+    from_page = is_foreign or site not in (b"none", b"same-origin")
     if content_type != b"application/json" and (content_type or from_page):
         raise UnsupportedMediaType(
             "changes need Content-Type: application/json",

@@ -7,7 +7,7 @@ from inferd.protocols.shared.status import HTTP_STATUS, http_status, http_status
 
 AGREED = {
     Code.INVALID_ARGUMENT: {400, 406, 415, 422},
-    Code.NOT_FOUND: {404},
+    Code.NOT_FOUND: {404, 410},
     Code.ALREADY_EXISTS: {409},
     Code.FAILED_PRECONDITION: {400},
     Code.UNAUTHENTICATED: {401},

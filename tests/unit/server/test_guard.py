@@ -197,7 +197,10 @@ def test_a_web_page_cannot_change_models_on_loopback(content_type):
 def test_a_client_that_names_no_type_is_no_web_page():
     guard = Guard((), open_access=True, hosts=LOOPBACK)
     assert guard.check(b"POST", b"/v2/repository/index", {b"host": b"localhost"}) == ""
-    for mark in ({b"sec-fetch-site": b"cross-site"}, {b"content-type": b"text/plain"}):
+    own = {b"origin": b"http://localhost:8000", b"sec-fetch-site": b"same-origin", b"host": b"localhost:8000"}
+    assert guard.check(b"POST", b"/v2/repository/index", own) == ""
+    foreign = ({b"origin": b"http://localhost:3000"}, {b"origin": b"null"}, {b"sec-fetch-site": b"same-site"})
+    for mark in (*foreign, {b"sec-fetch-site": b"cross-site"}, {b"content-type": b"text/plain"}):
         with pytest.raises(UnsupportedMediaType):
             guard.check(b"POST", b"/v2/repository/index", {b"host": b"localhost", **mark})
 
