@@ -75,3 +75,40 @@ def xgboost_linear(folder: Path) -> Built:
     model = XGBRegressor(booster="gblinear", **SMALL).fit(x, y)
     model.save_model(folder / "linear.json")
     return Built(folder / "linear.json", {"x": x[::90]}, {"predictions": model.predict(x[::90])})
+
+
+# LightGBM
+
+
+def lightgbm_classes(folder: Path) -> Built:
+    """Three species, known to the estimator by name, which its text file forgets."""
+    from lightgbm import LGBMClassifier
+
+    x, y = iris_rows(150)
+    model = LGBMClassifier(verbose=-1, **SMALL).fit(x, np.array(SPECIES)[y])
+    model.booster_.save_model(folder / "iris.txt")
+    expected = {**classified(model, x[::25]), "label": objects(model.predict(x[::25]))}
+    return Built(folder / "iris.txt", {"x": x[::25]}, expected, NAMED)
+
+
+def lightgbm_two_classes(folder: Path) -> Built:
+    """Tumours, by named columns."""
+    from lightgbm import LGBMClassifier
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    model = LGBMClassifier(verbose=-1, **SMALL).fit(x, y)
+    model.booster_.save_model(folder / "tumours.lgb")
+    return Built(folder / "tumours.lgb", {"x": x[::120].to_numpy()}, classified(model, x[::120]))
+
+
+def lightgbm_regressor(folder: Path) -> Built:
+    """Every third measurement is missing."""
+    from lightgbm import LGBMRegressor
+
+    x, y = diabetes()
+    model = LGBMRegressor(verbose=-1, **SMALL).fit(x, y)
+    model.booster_.save_model(folder / "progress.txt")
+    rows = np.float64(x[::90])
+    rows[:, ::3] = np.nan
+    return Built(folder / "progress.txt", {"x": rows}, {"predictions": model.predict(rows)})

@@ -35,8 +35,18 @@ BUILDERS = [
     ("xgboost", boosted.xgboost_two_classes),
     ("xgboost", boosted.xgboost_regressor),
     ("xgboost", boosted.xgboost_linear),
+    ("lightgbm", boosted.lightgbm_classes),
+    ("lightgbm", boosted.lightgbm_two_classes),
+    ("lightgbm", boosted.lightgbm_regressor),
 ]
-FRAMEWORKS = {"onnx": "onnxruntime", "sklearn": "sklearn", "torch": "torch", "python": "", "xgboost": "xgboost"}
+FRAMEWORKS = {
+    "onnx": "onnxruntime",
+    "sklearn": "sklearn",
+    "torch": "torch",
+    "python": "",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
+}
 
 
 def keeps_contract(runtime: str, built: builders.Built) -> None:
@@ -60,7 +70,7 @@ def test_a_built_model_answers_what_its_framework_computes(runtime, builder, bui
     keeps_contract(runtime, build(builder))
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "sklearn", "torch", "xgboost"])
+@pytest.mark.parametrize("runtime", ["onnx", "sklearn", "torch", "xgboost", "lightgbm"])
 def test_an_absent_framework_is_named_with_the_extra_that_brings_it(runtime, monkeypatch):
     monkeypatch.setitem(sys.modules, FRAMEWORKS[runtime], None)  # import then fails as if it were not installed
     with pytest.raises(MissingExtra, match=rf"pip install 'inferd\[{runtime}\]'"):
