@@ -107,9 +107,3 @@ def _classes(ensemble: Ensemble, config: ModelConfig) -> np.ndarray:
     if any(isinstance(label, str) for label in given):
         return np.array([str(label).encode() for label in given], dtype=object)
     return np.array(given)
-
-
-def only_cpu(framework: str, device: str) -> None:
-    """Raise ``LoadFailed`` for a device that is not the CPU."""
-    if device not in ("auto", "cpu"):
-        raise LoadFailed(f"{framework} models are served on the CPU, not on {device!r}")

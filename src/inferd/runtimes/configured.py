@@ -54,3 +54,9 @@ def reason(error: Exception, artefact: Path) -> str:
     """The first line of a framework's error, without the server's path: fit to be shown to a caller."""
     lines = str(error).replace(str(artefact), artefact.name).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def only_cpu(framework: str, device: str) -> None:
+    """Raise ``LoadFailed`` for a device that is not the CPU."""
+    if device not in ("auto", "cpu"):
+        raise LoadFailed(f"{framework} models are served on the CPU, not on {device!r}")

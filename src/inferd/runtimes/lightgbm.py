@@ -11,8 +11,8 @@ import numpy as np
 from inferd.abc import ModelMetadata
 from inferd.core.config import ModelConfig
 from inferd.core.errors import LoadFailed, MissingExtra
-from inferd.runtimes.boosting import BoostedModel, Ensemble, Task, only_cpu
-from inferd.runtimes.configured import intra_op_threads, reason
+from inferd.runtimes.boosting import BoostedModel, Ensemble, Task
+from inferd.runtimes.configured import intra_op_threads, only_cpu, reason
 
 _FIRST_BYTES = (b"tree\n", b"tree\r\n")
 _TASKS: dict[str, Task] = {"binary": "binary", "multiclass": "multiclass", "multiclassova": "multiclass"}

@@ -15,7 +15,8 @@ from inferd.abc import ModelMetadata
 from inferd.core.config import ModelConfig
 from inferd.core.errors import InvalidInput, LoadFailed, MissingExtra
 from inferd.core.tensors import TensorSpec, datatype_name
-from inferd.runtimes.configured import configured_signature, is_batchable, reason
+from inferd.runtimes.configured import configured_signature, is_batchable, only_cpu, reason
+from inferd.runtimes.text import as_tensor, decoded
 
 Arrays = Mapping[str, np.ndarray]
 _PICKLES = (".joblib", ".pkl", ".pickle")
@@ -55,7 +56,7 @@ class SklearnModel:
         as a NaN or an unknown category."""
         features = self._feed(inputs)
         try:
-            return {name: _tensor(self._functions[name](features)) for name in outputs or self._names}
+            return {name: as_tensor(self._functions[name](features)) for name in outputs or self._names}
         except ValueError as error:
             raise InvalidInput(str(error).strip().split("\n")[0]) from error
 
@@ -90,8 +91,7 @@ class SklearnRuntime:
             import sklearn
         except ImportError as error:
             raise MissingExtra(artefact.name, self.extra) from error
-        if device not in ("auto", "cpu"):
-            raise LoadFailed(f"scikit-learn runs on the CPU only, not on {device!r}")
+        only_cpu("scikit-learn", device)
         estimator, provenance = _read(config, artefact)
         if not any(hasattr(estimator, verb) for verb in ("predict", "transform")):
             raise LoadFailed(f"{artefact.name} holds a {type(estimator).__name__}, which is not an estimator")
@@ -193,7 +193,7 @@ def _reading(estimator: Any, config: ModelConfig) -> tuple[dict[str, np.ndarray]
     first = _first_step(estimator)
     names = getattr(estimator, "feature_names_in_", None)
     if hasattr(first, "build_analyzer"):
-        return {"text": np.array([b"text"], dtype=object)}, lambda inputs: _strings(inputs["text"])
+        return {"text": np.array([b"text"], dtype=object)}, lambda inputs: decoded(inputs["text"])
     if names is not None and hasattr(first, "transformers_"):
         return _example_columns(first, names), _frame(names)
     if not hasattr(estimator, "n_features_in_") and len(config.inputs) != 1:
@@ -229,7 +229,7 @@ def _frame(names: np.ndarray) -> Callable[[Arrays], Any]:
 
     def read(inputs: Arrays) -> Any:
         columns = {name: inputs[name] for name in names}
-        return pandas.DataFrame({k: _strings(a) if a.dtype == object else a for k, a in columns.items()})
+        return pandas.DataFrame({k: decoded(a) if a.dtype == object else a for k, a in columns.items()})
 
     return read
 
@@ -244,25 +244,8 @@ def _example_columns(transformer: Any, names: np.ndarray) -> dict[str, np.ndarra
         elif hasattr(first, "categories_"):
             by_name = not isinstance(columns, slice) and all(isinstance(column, str) for column in columns)
             for name, known in zip(columns if by_name else names[columns], first.categories_, strict=True):
-                example[name] = _tensor(known[:1])
+                example[name] = as_tensor(known[:1])
     return example
-
-
-def _strings(array: np.ndarray) -> list[str]:
-    try:
-        return [item.decode() for item in array]
-    except UnicodeDecodeError as error:
-        raise InvalidInput("the text is not UTF-8", offset=error.start) from None
-
-
-def _tensor(values: Any) -> np.ndarray:
-    """An estimator's answer as a tensor: dense, and text as ``bytes``."""
-    array = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
-    if array.dtype.kind not in "OU":
-        return array
-    text = np.empty(array.shape, dtype=object)
-    text.ravel()[:] = [str(item).encode() for item in array.ravel()]
-    return text
 
 
 RUNTIME = SklearnRuntime()

@@ -13,8 +13,8 @@ import numpy as np
 from inferd.abc import ModelMetadata
 from inferd.core.config import ModelConfig
 from inferd.core.errors import LoadFailed, MissingExtra
-from inferd.runtimes.boosting import BoostedModel, Ensemble, Task, only_cpu
-from inferd.runtimes.configured import intra_op_threads
+from inferd.runtimes.boosting import BoostedModel, Ensemble, Task
+from inferd.runtimes.configured import intra_op_threads, only_cpu
 
 _FIRST_BYTES = re.compile(rb'\s*\{\s*"(learner|version)"')
 _TREES = ("gbtree", "dart")

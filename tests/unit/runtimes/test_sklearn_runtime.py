@@ -167,5 +167,5 @@ def test_an_estimator_that_is_not_fitted_is_refused():
 
 
 def test_another_device_is_refused(iris_skops):
-    with pytest.raises(LoadFailed, match="CPU only"):
+    with pytest.raises(LoadFailed, match="on the CPU"):
         RUNTIME.load(ModelConfig("m"), iris_skops.artefact, "cuda:0")

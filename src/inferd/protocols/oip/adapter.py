@@ -10,10 +10,10 @@ from fastapi import FastAPI
 from inferd.abc import HotRoute, Target
 from inferd.protocols.oip import routes
 from inferd.protocols.oip.codec import OipCodec
-from inferd.protocols.oip.errors import CONTENT_TYPE, phrase
 from inferd.protocols.oip.plan import Planner
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.endpoint import Binding, Dialect, HotEndpoint
+from inferd.protocols.shared.error_member import CONTENT_TYPE, phrase
 from inferd.serving.servable import Servable
 
 DIALECT = Dialect(routes.PROTOCOL, CONTENT_TYPE, phrase)

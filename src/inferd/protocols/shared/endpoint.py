@@ -72,21 +72,23 @@ class Dialect:
 
 
 class HotEndpoint:
-    """One hot route for one target."""
+    """One hot route for one target. ``binding`` is the key of what ``Servable.bound`` keeps for it, the protocol's name
+    unless one protocol has several."""
 
-    def __init__(self, context: ProtocolContext, target: Target, dialect: Dialect) -> None:
+    def __init__(self, context: ProtocolContext, target: Target, dialect: Dialect, binding: str = "") -> None:
         self._context = context
         self._engine = context.engine
         self._target = target
         self._dialect = dialect
         self._protocol = dialect.protocol
+        self._binding = binding or dialect.protocol
 
     def handle(self, exchange: Exchange) -> None:
         """Answer ``exchange``, now or later; never raises."""
         ticket = None
         try:
             ticket = self._engine.route(self._target, exchange)
-            codec: Codec = ticket.servable.bound[self._protocol].codec
+            codec: Codec = ticket.servable.bound[self._binding].codec
             if len(exchange.body) > self._context.decode_offload_bytes or b"content-encoding" in exchange.headers:
                 self._decode_elsewhere(exchange, ticket, codec)
                 return
@@ -160,7 +162,7 @@ class HotEndpoint:
         encoded_ns: int,
     ) -> bytes:
         """The header lines of an answer. ``Server-Timing`` (W3C) is in milliseconds."""
-        head: bytes = ticket.servable.bound[self._protocol].head + reply.content_type
+        head: bytes = ticket.servable.bound[self._binding].head + reply.content_type
         if ticket.head:
             extra += ticket.head
         if self._context.tracer is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,21 +13,27 @@ from inferd.protocols.shared.json_write import NAN_HEADER, TEXT_KINDS, output_of
 
 Form = Literal["rows", "one", "columns"]
 """``rows``: one prediction per row; ``one``: the whole answer is the one prediction; ``columns``: whole tensors."""
+Write = Callable[[np.ndarray, str, NanPolicy], bytes]
+"""Writes an output, given its name, as JSON."""
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 (_LETTER_U,) = b"u"  # of null, as orjson writes what is not finite; a byte is found in 20 ns
 
 
 class JsonReply:
-    """JSON: ``{"predictions": ...}`` or ``{"outputs": ...}``; one output is bare, several come by name."""
+    """JSON: ``{"predictions": ...}`` or ``{"outputs": ...}``; one output is bare, several come by name.
 
-    __slots__ = ("_form", "_head", "_names", "_nan", "_object", "_single", "_tail", "content_type")
+    ``write`` writes what ``orjson`` does not.
+    """
 
-    def __init__(self, names: tuple[str, ...], form: Form, nan: NanPolicy) -> None:
+    __slots__ = ("_form", "_head", "_names", "_nan", "_object", "_single", "_tail", "_write", "content_type")
+
+    def __init__(self, names: tuple[str, ...], form: Form, nan: NanPolicy, write: Write = write_tensor) -> None:
         self.content_type = b"application/json"
         self._names = names
         self._form = form
         self._nan = nan
+        self._write = write
         self._single = names[0] if len(names) == 1 else None
         self._head = {"rows": b'{"predictions":', "one": b'{"predictions":[', "columns": b'{"outputs":'}[form]
         self._tail = b"]}" if form == "one" else b"}"
@@ -53,7 +59,7 @@ class JsonReply:
     def _encode_any(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         """Any outputs. The header is owed when a value that is no number was written as null."""
         arrays = [output_of(outputs, name) for name in self._names]
-        texts = [write_tensor(array, name, self._nan) for name, array in zip(self._names, arrays, strict=True)]
+        texts = [self._write(array, name, self._nan) for name, array in zip(self._names, arrays, strict=True)]
         if self._single is not None:
             inner = texts[0]
         elif self._form == "rows":

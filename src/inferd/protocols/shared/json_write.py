@@ -24,8 +24,9 @@ def output_of(outputs: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return np.asarray(outputs[name])
 
 
-def write_tensor(array: np.ndarray, name: str, nan: NanPolicy) -> bytes:
-    """One tensor as nested JSON arrays; what is not finite as ``nan`` says.
+def write_tensor(array: np.ndarray, name: str, nan: NanPolicy, *, bare: bool = False) -> bytes:
+    """One tensor as nested JSON arrays; what is not finite as ``nan`` says, or, if it may be written at all, as a
+    ``bare`` token.
 
     ``orjson`` writes null for what is not finite, which costs less to find than to prevent. Raises ``ExecutionFailed``
     when the policy is "error" and something is not finite, or for values that JSON cannot express.
@@ -37,10 +38,10 @@ def write_tensor(array: np.ndarray, name: str, nan: NanPolicy) -> bytes:
         text = orjson.dumps(array if array.ndim else array[()], option=_NUMPY)
     except TypeError:
         raise ExecutionFailed(f"output {name!r} ({array.dtype}) holds values that JSON cannot express") from None
-    if b"null" not in text or nan == "null":
+    if b"null" not in text or (nan == "null" and not bare):
         return text
-    if nan == "string":
-        return _spell(text, array)
+    if nan != "error":
+        return _spell(text, array, b"%b" if bare else b'"%b"')
     raise ExecutionFailed(
         f"output {name!r} holds NaN or infinity, and the model's NaN policy is 'error'; "
         'nan = "null" or nan = "string" in its model.toml would let it through'
@@ -54,9 +55,9 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")).reshape(array.shape)
 
 
-def _spell(text: bytes, array: np.ndarray) -> bytes:
+def _spell(text: bytes, array: np.ndarray, form: bytes) -> bytes:
     """``text`` with each null replaced by the name of the value it stands for, in C order."""
     strange = array[~np.isfinite(array)].tolist()
-    words = [b'"NaN"' if value != value else b'"Infinity"' if value > 0 else b'"-Infinity"' for value in strange]
+    words = [form % (b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity") for value in strange]
     first, *rest = text.split(b"null")
     return first + b"".join(word + part for word, part in zip(words, rest, strict=True))
