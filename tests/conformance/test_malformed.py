@@ -77,6 +77,7 @@ UNFIT = {
         about("x", "instances[1]", "1 values", "2 values"),
     ),
     "text in a numeric column": (b'{"instances": [["a", 2]]}', about("x", "instances[0][0]", '"a"', FP32)),
+    "an object of rows": (b'{"instances": {}}', {"path": "instances", "got": "an object of 0"}),
     "null": (b'{"instances": [[null, 2]]}', about("x", "instances[0][0]", "null", FP32)),
     "too few features": (b'{"instances": [[1]]}', about("x", "instances[0]", "1 values", "2 values")),
     "too many features": (b'{"instances": [[1, 2, 3]]}', about("x", "instances[0]", "3 values", "2 values")),

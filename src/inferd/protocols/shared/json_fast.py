@@ -84,6 +84,8 @@ def _compile_small(spec: TensorSpec, large: FastRead) -> FastRead:
             rows = loads(body)["instances"]
             if len(rows) == 1:
                 return ndarray((1, width), dtype, pack(*rows[0]))
+            if not rows:  # it may be an object
+                return None
             return ndarray((len(rows), width), dtype, b"".join([pack(*row) for row in rows]))
         except Exception:  # whatever it was, the exact reader finds the words
             return None
