@@ -174,5 +174,3 @@ def test_models_are_loaded_and_unloaded_by_the_client(tmp_path, server, client):
         assert control.infer("iris-onnx", [flowers()]).as_numpy("label").size == 2
         with pytest.raises(InferenceServerException, match="no model named"):
             control.load_model("nobody")
-        with pytest.raises(InferenceServerException, match="put them into the repository"):
-            control.load_model("iris-onnx", config="{}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from inferd.core.config import ModelConfig
 from inferd.core.errors import Conflict, InvalidRequest, ModelNotFound, VersionNotFound
 from inferd.core.lifecycle import VersionState
 from inferd.repository.desired import Choose, WantedModel, by_policy
-from inferd.repository.model_toml import FILE_NAME
+from inferd.repository.model_toml import FILE_NAME, apply, read_overrides
 from inferd.repository.record import VersionRecord
 from inferd.repository.repository import ModelRepository
 from inferd.repository.state import Decision, HistoryEvent, StateStore, now_ms
@@ -89,6 +89,34 @@ class ModelControl:
                 raise VersionNotFound(f"version {version} of {name!r} is not served; load it instead")
             await self._decide(name, decision, version, "reload", who)
             self._repository.reload(name, version)
+
+    async def configure(self, name: str, overrides: Mapping[str, Any], who: str) -> bool:
+        """Lay ``overrides``, in the form of ``model.toml``, over the model's configuration from now on; {} goes back to
+        its files. What is served is loaded again when that changes anything, which is what the answer says.
+
+        Raises ``ConfigError`` for what no ``model.toml`` could say.
+        """
+        async with self._turn:
+            decision = self._decision(name)
+            if decision.overrides == overrides:
+                return False
+            read_overrides(overrides)
+            decision.overrides = dict(overrides)
+            await self._decide(name, decision, None, "configure" if overrides else "configure by its files", who)
+            return True
+
+    def overrides(self, name: str) -> Mapping[str, Any]:
+        """What is laid over the model's configuration."""
+        return self._decisions.get(name, Decision()).overrides
+
+    def failure(self, name: str) -> str:
+        """Why the model's latest versions could not be loaded; "" when they were."""
+        failed = [
+            record.reason
+            for record in self._repository.records
+            if record.model == name and record.state is VersionState.FAILED and record.current
+        ]
+        return failed[-1] if failed else ""
 
     async def set_policy(self, name: str, policy: str, who: str) -> None:
         """Choose versions by ``policy`` from now on; "" goes back to the configured one."""
@@ -207,10 +235,20 @@ class ModelControl:
         self._repository.apply(await self._scanned())
 
     async def _scanned(self) -> list[WantedModel]:
-        return await asyncio.to_thread(self._scan, self._choose)
+        return overlaid(await asyncio.to_thread(self._scan, self._choose), self._decisions)
 
     def _show_labels(self) -> None:
         self._repository.labels = {name: decision.labels for name, decision in self._decisions.items()}
+
+
+def overlaid(wanted: Sequence[WantedModel], decisions: Mapping[str, Decision]) -> list[WantedModel]:
+    """``wanted`` with what was decided about configurations laid over them."""
+    return [
+        replace(model, config=apply(model.config, read_overrides(decisions[model.name].overrides)))
+        if model.name in decisions
+        else model
+        for model in wanted
+    ]
 
 
 def fixed(wanted: Sequence[WantedModel]) -> Scan:
@@ -240,6 +278,7 @@ def chooser(decisions: dict[str, Decision], version_policy: str) -> Choose:
             return usual(config, there)
         if decision.off:
             return ()
+        config = apply(config, read_overrides(decision.overrides))
         by_rule = by_policy(decision.policy)(config, there) if decision.policy else usual(config, there)
         kept = ({*decision.loaded, *decision.labels.values()} & {*there}) | {*by_rule}
         return sorted(kept - decision.unloaded)

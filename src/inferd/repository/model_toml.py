@@ -39,7 +39,15 @@ def read_model_toml(path: Path) -> Overrides:
 
     Raises ``ConfigError`` with file, line and the way out for an unknown key, a wrong type or an impossible value.
     """
-    document = read_toml(path)
+    return _read_document(read_toml(path))
+
+
+def read_overrides(values: Mapping[str, Any]) -> Overrides:
+    """The same for what somebody said by the API, in the form of the file. Raises ``ConfigError``."""
+    return _read_document(TomlFile(Path("config"), "", dict(values)))
+
+
+def _read_document(document: TomlFile) -> Overrides:
     document.refuse_unknown((), document.values, (*_PLAIN, *_TENSORS, *_SECTIONS, "options"))
     hints = get_type_hints(ModelConfig)
     result: dict[str, Any] = {}

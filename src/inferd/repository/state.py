@@ -31,13 +31,15 @@ _KEPT = 10_000
 @dataclass(slots=True)
 class Decision:
     """What was decided about one model by the API: a version policy ("" for the configured one), versions that are
-    served whatever the policy says, versions that are not, whether the whole model is off, and its labels."""
+    served whatever the policy says, versions that are not, whether the whole model is off, its labels, and what is laid
+    over its configuration, in the form of ``model.toml``."""
 
     policy: str = ""
     loaded: set[int] = field(default_factory=set)
     unloaded: set[int] = field(default_factory=set)
     off: bool = False
     labels: dict[str, int] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +169,16 @@ def _to_json(decision: Decision) -> dict[str, Any]:
         "unloaded": sorted(decision.unloaded),
         "off": decision.off,
         "labels": decision.labels,
+        "overrides": decision.overrides,
     }
 
 
 def _from_json(values: Mapping[str, Any]) -> Decision:
     return Decision(
-        values["policy"], set(values["loaded"]), set(values["unloaded"]), values["off"], dict(values["labels"])
+        values["policy"],
+        set(values["loaded"]),
+        set(values["unloaded"]),
+        values["off"],
+        dict(values["labels"]),
+        dict(values.get("overrides", {})),
     )

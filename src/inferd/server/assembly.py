@@ -15,7 +15,7 @@ from inferd.abc import Endpoint, HotRoute, ProtocolAdapter, Target
 from inferd.core.errors import ConfigError, MissingExtra
 from inferd.core.plugins import available, lookup
 from inferd.protocols.shared.context import ProtocolContext
-from inferd.repository.control import ModelControl, Scan, chooser, fixed
+from inferd.repository.control import ModelControl, Scan, chooser, fixed, overlaid
 from inferd.repository.desired import WantedModel
 from inferd.repository.repository import ModelRepository
 from inferd.repository.state import StateStore
@@ -74,7 +74,7 @@ def assemble(
     store = store or StateStore(None)
     decisions = store.decisions()
     if decisions:
-        wanted = scan(chooser(decisions, settings.version_policy))
+        wanted = overlaid(scan(chooser(decisions, settings.version_policy)), decisions)
     engine = Engine()
     state = ServerState()
     metrics = Metrics(lambda: repository.records)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -86,6 +87,33 @@ class MessageEndpoint:
         """Answer ``exchange``; never raises."""
         try:
             message = self._answer(read_message(self._request, exchange.body))
+            exchange.respond(_SUCCESS, b"", message.SerializeToString())
+        except Exception as error:
+            self.refuse(exchange, error)
+
+    def refuse(self, exchange: Exchange, error: Exception) -> None:
+        """Answer with ``error``."""
+        refuse(exchange, error)
+
+
+class AwaitedEndpoint:
+    """The same for an answer that has to be waited for; ``answer`` is given the caller's key id too. What it does goes
+    on when the caller leaves."""
+
+    def __init__(self, request: str, answer: Callable[[Any, str], Awaitable[Any]]) -> None:
+        self._request = request
+        self._answer = answer
+        self._running: set[asyncio.Task[None]] = set()
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer ``exchange`` later; never raises."""
+        task = asyncio.get_running_loop().create_task(self._handle(exchange))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _handle(self, exchange: Exchange) -> None:
+        try:
+            message = await self._answer(read_message(self._request, exchange.body), exchange.principal)
             exchange.respond(_SUCCESS, b"", message.SerializeToString())
         except Exception as error:
             self.refuse(exchange, error)

@@ -3,6 +3,7 @@ reason for what is not offered."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,12 +11,13 @@ from fastapi.responses import JSONResponse
 
 from inferd.abc import Target
 from inferd.core.errors import InvalidRequest, ModelNotReady, Unsupported
+from inferd.protocols.oip import repository_api
 from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
 from inferd.protocols.oip.statistics import model_statistics
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.json_exact import read_exact
+from inferd.protocols.shared.json_members import read_parameters
 from inferd.protocols.shared.target import target_of
-from inferd.repository.control import ModelControl
 from inferd.serving.servable import Servable
 
 PROTOCOL = "oip"
@@ -97,20 +99,12 @@ def _mount_repository(app: FastAPI, context: ProtocolContext) -> None:
 
     @app.post("/v2/repository/models/{name}/load", tags=["v2"], summary="Serve a model as its policy says")
     async def load(name: str, request: Request) -> JSONResponse:
-        control = _control(context)
-        _refuse_overrides(await request.body())
-        if name in context.engine.table.models:
-            await control.reload(name, None, _who(request))
-        await control.load(name, None, _who(request))
-        await control.settled(name)
-        _find(context, name, None)
+        await repository_api.load(context, name, _parameters(await request.body()), _who(request))
         return JSONResponse({})
 
     @app.post("/v2/repository/models/{name}/unload", tags=["v2"], summary="Stop serving a model")
     async def unload(name: str, request: Request) -> JSONResponse:
-        control = _control(context)
-        await control.unload(name, None, _who(request))
-        await control.settled(name)
+        await repository_api.unload(context, name, _parameters(await request.body()), _who(request))
         return JSONResponse({})
 
 
@@ -142,23 +136,17 @@ def _find(context: ProtocolContext, name: str, version: str | None) -> Servable:
     return ticket.servable
 
 
-def _control(context: ProtocolContext) -> ModelControl:
-    """Raises ``Unsupported`` unless the server was started to be controlled so."""
-    if context.control is None:
-        raise Unsupported("models are not loaded or unloaded by this API; start the server with --model-control")
-    return context.control()
-
-
 def _who(request: Request) -> str:
     who: Any = request.scope.get("state", {}).get("principal", "")
     return str(who)
 
 
-def _refuse_overrides(body: bytes) -> None:
-    """Triton's load takes a configuration or files in its parameters. Raises ``Unsupported`` for those."""
+def _parameters(body: bytes) -> Mapping[str, Any]:
+    """The parameters of a load or unload; an empty body has none. Raises ``InvalidRequest``."""
     options: Any = read_exact(body, non_finite=False) if body else {}
-    if type(options) is dict and options.get("parameters"):
-        raise Unsupported("a load takes no configuration or files here; put them into the repository")
+    if type(options) is not dict or set(options) - {"parameters"}:
+        raise InvalidRequest('the body must be empty, or an object such as {"parameters": {}}')
+    return read_parameters(options.get("parameters", {}))
 
 
 def _only_ready(body: bytes) -> bool:

@@ -74,7 +74,7 @@ class GrpcCodec:
         """Read the head; one whose tensors are raw holds no values and is remembered."""
         message = read_message("inference.ModelInferRequest", parts.head)
         typed = _is_typed(message, len(parts.raw))
-        parameters = _parameters(message.parameters)
+        parameters = read_parameters(message.parameters)
         final = parameters.pop(_FINAL_ASKED, False) is True
         plan = self._planner.plan(_tree(message, parameters, typed=typed))
         sizes = tuple(0 if each.datatype == "BYTES" else each.count * each.dtype.itemsize for each in plan.tensors)
@@ -103,18 +103,21 @@ def _tree(message: Any, parameters: Mapping[str, Any], *, typed: bool) -> dict[s
                 "name": tensor.name,
                 "datatype": tensor.datatype,
                 "shape": list(tensor.shape),
-                "parameters": _parameters(tensor.parameters),
+                "parameters": read_parameters(tensor.parameters),
                 "data": tensor.contents if typed else None,
             }
             for tensor in message.inputs
         ],
-        "outputs": [{"name": output.name, "parameters": _parameters(output.parameters)} for output in message.outputs],
+        "outputs": [{"name": each.name, "parameters": read_parameters(each.parameters)} for each in message.outputs],
     }
     return {**tree, "parameters": parameters} if parameters else tree
 
 
-def _parameters(given: Any) -> dict[str, Any]:
-    """The values of a map of ``InferParameter``. Raises ``InvalidRequest`` for one that has none."""
+def read_parameters(given: Any) -> dict[str, Any]:
+    """The values of a map of ``InferParameter``, or of ``ModelRepositoryParameter``.
+
+    Raises ``InvalidRequest`` for one that has none.
+    """
     if not given:
         return {}
     values = {}

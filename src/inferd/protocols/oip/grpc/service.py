@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
@@ -10,9 +10,10 @@ from google.protobuf.json_format import ParseDict
 from inferd.abc import Target
 from inferd.core.errors import ModelNotFound, ModelNotReady, Unsupported, VersionNotFound
 from inferd.protocols.grpc.schema import message_class, method_names, pool
-from inferd.protocols.grpc.service import MessageEndpoint, Method
+from inferd.protocols.grpc.service import AwaitedEndpoint, MessageEndpoint, Method
+from inferd.protocols.oip import repository_api
 from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
-from inferd.protocols.oip.grpc.codec import GrpcCodec
+from inferd.protocols.oip.grpc.codec import GrpcCodec, read_parameters
 from inferd.protocols.oip.grpc.infer import PROTOCOL, InferEndpoint, InferStream
 from inferd.protocols.oip.grpc.request import target_of
 from inferd.protocols.oip.plan import Planner
@@ -30,12 +31,9 @@ _ALIKE = {
     "RepositoryModelLoad": (b"POST", b"/v2/repository/models/load"),
     "RepositoryModelUnload": (b"POST", b"/v2/repository/models/unload"),
 }
-_NO_LOADING = "models cannot be loaded or unloaded by this server's API"
 _NO_SHARED_MEMORY = "shared memory is not offered by this server; send tensors in the message"
 _NO_SETTINGS = "log and trace settings are the server's configuration, not to be changed by its API"
 _REFUSED = {
-    "RepositoryModelLoad": _NO_LOADING,
-    "RepositoryModelUnload": _NO_LOADING,
     "TraceSetting": _NO_SETTINGS,
     "LogSettings": _NO_SETTINGS,
     **{
@@ -44,6 +42,9 @@ _REFUSED = {
         for action in ("Status", "Register", "Unregister")
     },
 }
+
+
+_AWAITED = {"RepositoryModelLoad": repository_api.load, "RepositoryModelUnload": repository_api.unload}
 
 
 class OipGrpc:
@@ -79,6 +80,8 @@ class OipGrpc:
             return Method(path, alike, endpoint=self._infer)
         if name == "ModelStreamInfer":
             return Method(path, alike, stream=InferStream(self._infer))
+        if name in _AWAITED:
+            return Method(path, alike, endpoint=AwaitedEndpoint(f"inference.{name}Request", self._change(name)))
         answer = _refusal(_REFUSED[name]) if name in _REFUSED else self._answers()[name]
         return Method(path, alike, endpoint=MessageEndpoint(f"inference.{name}Request", answer))
 
@@ -93,6 +96,14 @@ class OipGrpc:
             "ModelStatistics": self._model_statistics,
             "RepositoryIndex": self._index,
         }
+
+    def _change(self, name: str) -> Callable[[Any, str], Awaitable[Any]]:
+        async def change(asked: Any, who: str) -> Any:
+            parameters = read_parameters(asked.parameters)
+            await _AWAITED[name](self._context, asked.model_name, parameters, who)
+            return message_class(f"inference.{name}Response")()
+
+        return change
 
     def _find(self, asked: Any) -> Servable:
         """The ready version that is asked for. Raises what routing raises."""
