@@ -123,6 +123,12 @@ class Expired(InferdError):
     code = Code.NOT_FOUND
 
 
+class StoreUnavailable(InferdError):
+    """The experiments' database does not answer. ``retry_after_s`` says when to come back."""
+
+    code = Code.UNAVAILABLE
+
+
 class RouteNotFound(InferdError):
     """No route of that path."""
 

@@ -25,7 +25,10 @@ class Sink(Protocol):
 class ExposureLog:
     """A bounded queue before a sink. When the sink fails, what waits is tried again each second; when the queue is
     full, the newest are dropped and counted. A killed process loses what came in the last ``flush_interval_s``, and
-    all that waits while the sink fails."""
+    all that waits while the sink fails.
+
+    ``dropped`` counts what was never stored.
+    """
 
     def __init__(
         self, sink: Sink, *, max_pending: int = 100_000, flush_interval_s: float = 0.5, max_batch: int = 2_000
@@ -38,8 +41,8 @@ class ExposureLog:
         self._pending: deque[Exposure] = deque()
         self._wake = threading.Event()
         self._flushed = threading.Condition()
-        self._taken = self._written = 0
-        self._closing = False
+        self._taken = self._written = self._failures = 0
+        self._failing = self._closing = False
         self._thread = threading.Thread(target=self._run, name="inferd-exposures", daemon=True)
         self._thread.start()
 
@@ -51,39 +54,60 @@ class ExposureLog:
         self._pending.append(exposure)
         self._taken += 1
 
+    @property
+    def pending(self) -> int:
+        """How many wait to be stored."""
+        return len(self._pending)
+
     def flush(self, timeout_s: float) -> bool:
-        """Wait until all that was put before is stored; False when that takes longer. Not for the loop's thread."""
-        wanted = self._taken
-        self._wake.set()
+        """Wait until all that was put before is stored; False when that takes longer, or the sink fails. Not for the
+        loop's thread."""
         with self._flushed:
-            return self._flushed.wait_for(lambda: self._written >= wanted, timeout_s)
+            wanted, failures = self._taken, self._failures
+            self._wake.set()
+            self._flushed.wait_for(lambda: self._written >= wanted or self._failures > failures, timeout_s)
+            return self._written >= wanted
 
     def close(self, timeout_s: float) -> None:
-        """Write what waits, within ``timeout_s``, and end."""
+        """Write what waits, within ``timeout_s``, and end. What the sink does not take by then is counted and lost."""
         self._closing = True
         self._wake.set()
         self._thread.join(timeout_s)
+        if self._pending:
+            self.dropped += len(self._pending)
+            logger.error("%d exposures could not be stored and are lost", len(self._pending))
 
     def _run(self) -> None:
-        failing = False
-        while not (self._closing and (not self._pending or failing)):
-            self._wake.wait(RETRY_S if failing else self._flush_interval_s)
+        while not (self._closing and (not self._pending or self._failing)):
+            self._wake.wait(RETRY_S if self._failing else self._flush_interval_s)
             self._wake.clear()
-            while self._pending:
-                batch = [self._pending[i] for i in range(min(self._max_batch, len(self._pending)))]
-                try:
-                    self._sink.add_exposures(batch)
-                # Whatever a database raises: predictions go on, and the exposures wait.
-                except Exception as error:
-                    if not failing:
-                        logger.error("exposures cannot be stored, they wait: %s", str(error).splitlines()[0])
-                    failing = True
-                    break
-                if failing:
-                    logger.info("exposures are stored again")
-                failing = False
-                for _ in batch:
-                    self._pending.popleft()
-                with self._flushed:
-                    self._written += len(batch)
-                    self._flushed.notify_all()
+            while self._pending and self._write():
+                pass
+
+    def _write(self) -> bool:
+        """Store the oldest; False when the sink fails."""
+        batch = [self._pending[i] for i in range(min(self._max_batch, len(self._pending)))]
+        try:
+            self._sink.add_exposures(batch)
+        # Whatever a database raises: predictions go on, and the exposures wait.
+        except Exception as error:
+            self._note_failure(error)
+            return False
+        if self._failing:
+            logger.info("exposures are stored again")
+        for _ in batch:
+            self._pending.popleft()
+        with self._flushed:
+            self._failing = False
+            self._written += len(batch)
+            self._flushed.notify_all()
+        return True
+
+    def _note_failure(self, error: Exception) -> None:
+        if not self._failing:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            logger.error("exposures cannot be stored, they wait: %s", reason)
+        with self._flushed:
+            self._failing = True
+            self._failures += 1
+            self._flushed.notify_all()

@@ -5,24 +5,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, select, tuple_
+from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
-from inferd.core.errors import ConfigError
+from inferd.core.errors import StoreUnavailable
 from inferd.experiments.columns import Columns, value_names
+from inferd.experiments.database import RETRY_AFTER_S, answering, open_database
 from inferd.experiments.definition import Experiment
 from inferd.experiments.events import Exposure, Feedback
 from inferd.experiments.tables import FEEDBACK, PREDICTIONS, UNITS
 
 Result = Literal["stored", "duplicate", "unknown", "expired"]
-_MIGRATIONS = Path(__file__).parent / "migrations"
+_IN_ORDER = attrgetter("experiment", "unit")  # one order for all servers: no two wait for each other
 
 
 class Store:
@@ -30,30 +28,15 @@ class Store:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._insert: Any = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        self._insert: Any = insert_postgresql if engine.dialect.name == "postgresql" else insert_sqlite
 
     @staticmethod
     def open(url: str) -> Store:
-        """Connect to ``sqlite:///path`` or ``postgresql://…`` and bring its tables up to date.
-
-        Raises ``ConfigError`` when that cannot be done.
-        """
-        try:
-            engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_pre_ping=True)
-            if engine.dialect.name == "sqlite":
-                event.listen(engine, "connect", _tune_sqlite)
-            config = Config()
-            config.set_main_option("script_location", str(_MIGRATIONS))
-            with engine.begin() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-        except (SQLAlchemyError, ArgumentError, NoSuchModuleError, OSError) as error:
-            reason, shown = str(error).splitlines()[0], url.partition("@")[2] or url  # no password into a log
-            raise ConfigError(f"the experiments' store {shown} cannot be opened: {reason}") from None
-        return Store(engine)
+        """See ``open_database``."""
+        return Store(open_database(url))
 
     def add_exposures(self, batch: Sequence[Exposure]) -> None:
-        """Store each; of a unit's exposures the first decides its variant. Raises what the database raises."""
+        """Store each; of a unit's exposures the first decides its variant. Raises ``StoreUnavailable``."""
         if not batch:
             return
         rows = [
@@ -71,44 +54,64 @@ class Store:
         ]
         units = [
             {"experiment": each.experiment, "unit": each.unit, "variant": each.variant, "first_ms": each.at_ms}
-            for each in sorted(batch, key=attrgetter("unit"))  # one order for all servers: no two wait for each other
+            for each in sorted(batch, key=_IN_ORDER)
             if each.outcome != "fallback"
         ]
-        with self._engine.begin() as connection:
+        with answering(), self._engine.begin() as connection:
             connection.execute(self._insert(PREDICTIONS).on_conflict_do_nothing(), rows)
             if units:
                 connection.execute(self._insert(UNITS).on_conflict_do_nothing(), units)
 
-    def add_feedback(self, batch: Sequence[Feedback], *, window_s: float, now_ms: int) -> list[Result]:
+    def add_feedback(
+        self, batch: Sequence[Feedback], *, window_s: float, now_ms: int, complete: bool = True
+    ) -> list[Result]:
         """Store each outcome, once for its key, unless nobody was exposed ("unknown") or that was longer than
-        ``window_s`` ago ("expired"). Raises what the database raises."""
-        results: list[Result] = []
-        with self._engine.begin() as connection:
+        ``window_s`` ago ("expired"); all or, when it raises ``StoreUnavailable``, none. It raises that for an unknown
+        one too unless the exposures are ``complete``, none of them on its way to the store."""
+        if not batch:
+            return []
+        with answering(), self._engine.begin() as connection:
+            found = _exposures_of(connection, batch)
+            if not complete and any(_subject(each) not in found for each in batch):
+                raise StoreUnavailable(
+                    "the exposure that this is about may still wait to be stored; send it again later",
+                    retry_after_s=RETRY_AFTER_S,
+                )
+            rows: dict[str, dict[str, Any]] = {}
             for each in batch:
-                found = connection.execute(_exposure_of(each)).first()
-                if found is None:
-                    results.append("unknown")
-                elif now_ms - found.at_ms > window_s * 1000:
-                    results.append("expired")
-                else:
-                    row = {
-                        "key": each.key,
-                        "experiment": found.experiment,
-                        "unit": found.unit,
-                        "metric": each.metric,
-                        "value": each.value,
-                        "at_ms": each.at_ms,
-                    }
-                    insert = self._insert(FEEDBACK).on_conflict_do_nothing().returning(FEEDBACK.c.key)
-                    results.append("duplicate" if connection.execute(insert, row).first() is None else "stored")
+                exposure = found.get(_subject(each))
+                if exposure is not None and now_ms - exposure.at_ms <= window_s * 1000:
+                    rows.setdefault(each.key, _feedback_row(each, exposure.experiment, exposure.unit))
+            stored = self._insert_feedback(connection, rows)
+        results: list[Result] = []
+        for each in batch:
+            exposure = found.get(_subject(each))
+            if exposure is None:
+                results.append("unknown")
+            elif now_ms - exposure.at_ms > window_s * 1000:
+                results.append("expired")
+            else:
+                results.append("stored" if each.key in stored else "duplicate")
+                stored.discard(each.key)
         return results
+
+    def _insert_feedback(self, connection: Connection, rows: dict[str, dict[str, Any]]) -> set[str]:
+        """The keys that were not there yet."""
+        if not rows:
+            return set()
+        insert = self._insert(FEEDBACK).on_conflict_do_nothing().returning(FEEDBACK.c.key)
+        in_order = [rows[key] for key in sorted(rows)]  # one order: no two servers wait for each other
+        return set(connection.scalars(insert, in_order))
 
     def columns(self, experiment: Experiment) -> Columns:
         """Everything known of an experiment, for a report: a row for each exposed unit and for each outcome. Besides
-        the fed-back metrics there are ``latency_us`` and ``error`` (0 or 1) of each prediction."""
+        the fed-back metrics there are ``latency_us`` and ``error`` (0 or 1) of each prediction.
+
+        Raises ``StoreUnavailable``.
+        """
         names = value_names(experiment)
         known = {variant.name: index for index, variant in enumerate(experiment.variants)}
-        with self._engine.connect() as connection:
+        with answering(), self._engine.connect() as connection:
             units = connection.execute(select(UNITS).where(UNITS.c.experiment == experiment.id)).all()
             outcomes = connection.execute(select(FEEDBACK).where(FEEDBACK.c.experiment == experiment.id)).all()
             predictions = connection.execute(select(PREDICTIONS).where(PREDICTIONS.c.experiment == experiment.id)).all()
@@ -127,14 +130,37 @@ class Store:
         self._engine.dispose()
 
 
-def _exposure_of(feedback: Feedback) -> Any:
-    if feedback.prediction_id:
-        return select(PREDICTIONS.c.experiment, PREDICTIONS.c.unit, PREDICTIONS.c.at_ms).where(
-            PREDICTIONS.c.prediction_id == feedback.prediction_id
-        )
-    return select(UNITS.c.experiment, UNITS.c.unit, UNITS.c.first_ms.label("at_ms")).where(
-        UNITS.c.experiment == feedback.experiment, UNITS.c.unit == feedback.unit
-    )
+def _subject(feedback: Feedback) -> tuple[str, str]:
+    """What an outcome is about: an experiment's unit, or a prediction of whichever experiment."""
+    return ("", feedback.prediction_id) if feedback.prediction_id else (feedback.experiment, feedback.unit)
+
+
+def _exposures_of(connection: Connection, batch: Sequence[Feedback]) -> dict[tuple[str, str], Any]:
+    """Experiment, unit and time (``at_ms``) of the exposure behind each outcome that has one, by ``_subject``."""
+    subjects = sorted({_subject(each) for each in batch})
+    predictions = [about for experiment, about in subjects if not experiment]
+    units = [subject for subject in subjects if subject[0]]
+    found: dict[tuple[str, str], Any] = {}
+    if predictions:
+        columns = (PREDICTIONS.c.prediction_id, PREDICTIONS.c.experiment, PREDICTIONS.c.unit, PREDICTIONS.c.at_ms)
+        query = select(*columns).where(PREDICTIONS.c.prediction_id.in_(predictions))
+        found.update({("", row.prediction_id): row for row in connection.execute(query)})
+    if units:
+        key = tuple_(UNITS.c.experiment, UNITS.c.unit)
+        query = select(UNITS.c.experiment, UNITS.c.unit, UNITS.c.first_ms.label("at_ms")).where(key.in_(units))
+        found.update({(row.experiment, row.unit): row for row in connection.execute(query)})
+    return found
+
+
+def _feedback_row(feedback: Feedback, experiment: str, unit: str) -> dict[str, Any]:
+    return {
+        "key": feedback.key,
+        "experiment": experiment,
+        "unit": unit,
+        "metric": feedback.metric,
+        "value": feedback.value,
+        "at_ms": feedback.at_ms,
+    }
 
 
 def _columns(
@@ -148,10 +174,3 @@ def _columns(
         {name: np.array([values.get(name, np.nan) for _, _, values in rows], np.float64) for name in names},
         np.array([at_ms / 1000 for _, at_ms, _ in rows], np.float64),
     )
-
-
-def _tune_sqlite(connection: Any, record: Any) -> None:
-    """Readers and the writer do not wait for each other; a crash of the machine may lose the last transactions."""
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA busy_timeout = 5000")

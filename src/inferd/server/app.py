@@ -16,6 +16,7 @@ from inferd.core.errors import InferdError, InvalidRequest, MethodNotAllowed, Ro
 from inferd.protocols.shared.endpoint import Dialect
 from inferd.repository.repository import ModelRepository
 from inferd.server.docs_pages import mount_docs
+from inferd.server.json_body import refusal
 from inferd.server.openapi import build_openapi, describe_table, merge
 from inferd.server.state import ServerState
 from inferd.serving.engine import Engine
@@ -108,9 +109,8 @@ def _handle_errors(app: FastAPI, dialect_of: Callable[[bytes], Dialect]) -> None
 
     @app.exception_handler(RequestValidationError)
     async def validation_error(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        path = ".".join(map(str, first["loc"]))
-        return respond(request, InvalidRequest(f"{path}: {first['msg']}", path=path, got=first.get("input")))
+        errors = [{**each, "loc": each["loc"][1:]} for each in error.errors()]  # without "body" or "query"
+        return respond(request, refusal(errors))
 
     @app.exception_handler(Exception)
     async def defect(request: Request, error: Exception) -> Response:

@@ -135,6 +135,7 @@ def assemble(
     if settings.experiments:
         experiments = Experiments(settings, engine)
         mounts.append(experiments.mount)
+        metrics.add_writer(experiments.write_metrics)
     app = make_app(repository, engine, metrics, state, mounts, front.dialect)
     return Assembly(settings, front, Gateway(app, front), repository, control, engine, state, tracer, grpc, experiments)
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict
 from hashlib import sha256
+from typing import Annotated, Any
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from starlette.requests import Request
 
-from inferd.core.errors import Expired, FeedbackNotFound, InvalidRequest, ModelNotReady
+from inferd.core.errors import ExperimentNotFound, Expired, FeedbackNotFound, InvalidRequest
 from inferd.experiments.events import Feedback, hash_unit
 from inferd.experiments.log import ExposureLog
 from inferd.experiments.registry import ExperimentRegistry
@@ -21,10 +22,12 @@ from inferd.experiments.report import Report, report
 from inferd.experiments.report_html import report_html
 from inferd.experiments.store import Result, Store
 from inferd.experiments.summary import summarise
+from inferd.server.json_body import fit, read_json
 
 FLUSH_TIMEOUT_S = 5.0
 MAX_BATCH = 1000
 _REPORT = "/admin/experiments/{experiment_id}/report"
+_Name = Annotated[str, StringConstraints(max_length=128, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
 
 
 class Outcome(BaseModel):
@@ -32,12 +35,12 @@ class Outcome(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    metric: str = Field(min_length=1, max_length=128)
+    metric: _Name = Field(min_length=1)
     value: float = Field(allow_inf_nan=False)
-    prediction_id: str = Field("", max_length=64)
-    experiment: str = Field("", max_length=128)
+    prediction_id: _Name = ""
+    experiment: _Name = ""
     unit: str = Field("", max_length=1024)
-    key: str = Field("", max_length=128)
+    key: _Name = ""
 
     @model_validator(mode="after")
     def _names_one(self) -> Outcome:
@@ -46,22 +49,43 @@ class Outcome(BaseModel):
         return self
 
 
-def mount_feedback(app: FastAPI, registry: ExperimentRegistry, log: ExposureLog, store: Store, window_s: float) -> None:
-    """Add ``/feedback`` and the report."""
-
-    @app.post("/feedback", tags=["experiments"], summary="Tell what came of one or many predictions")
-    async def feedback(outcomes: Outcome | list[Outcome]) -> JSONResponse:
-        batch = outcomes if isinstance(outcomes, list) else [outcomes]
-        if len(batch) > MAX_BATCH:
-            raise InvalidRequest(f"{len(batch)} outcomes in one request; at most {MAX_BATCH} are taken")
-        events = [_event(each, registry) for each in batch]
-        results = await asyncio.to_thread(_store, log, store, events, window_s)
-        if not isinstance(outcomes, list):
-            _raise_for(results[0], batch[0])
-        counts: Mapping[str, int] = {
-            kind: results.count(kind) for kind in ("stored", "duplicate", "unknown", "expired")
+_OUTCOME = Outcome.model_json_schema()
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"anyOf": [_OUTCOME, {"type": "array", "maxItems": MAX_BATCH, "items": _OUTCOME}]}
         }
-        return JSONResponse({**counts, "results": results} if isinstance(outcomes, list) else counts)
+    },
+}
+
+
+def mount_feedback(
+    app: FastAPI,
+    registry: ExperimentRegistry,
+    log: ExposureLog,
+    store: Store,
+    window_s: float,
+    threads: Executor,
+) -> None:
+    """Add ``/feedback`` and the report. Whatever waits for the database does so on ``threads``."""
+
+    @app.post(
+        "/feedback",
+        tags=["experiments"],
+        summary="Tell what came of one or many predictions",
+        openapi_extra={"requestBody": _BODY},
+    )
+    async def feedback(request: Request) -> JSONResponse:
+        body = await read_json(request)
+        batch = _outcomes(body)
+        events = [_event(each, registry) for each in batch]
+        loop = asyncio.get_running_loop()
+        results = await loop.run_in_executor(threads, _store, log, store, events, window_s)
+        if not isinstance(body, list):
+            _raise_for(results[0], batch[0], registry)
+        counts = {kind: results.count(kind) for kind in ("stored", "duplicate", "unknown", "expired")}
+        return JSONResponse({**counts, "results": results} if isinstance(body, list) else counts)
 
     @app.get(_REPORT, tags=["experiments"], summary="What the experiment has found; as a page for browsers")
     async def show_report(experiment_id: str, request: Request) -> Response:
@@ -71,16 +95,22 @@ def mount_feedback(app: FastAPI, registry: ExperimentRegistry, log: ExposureLog,
             log.flush(FLUSH_TIMEOUT_S)
             return report(experiment, summarise(experiment, store.columns(experiment)))
 
-        found = await asyncio.to_thread(make)
+        found = await asyncio.get_running_loop().run_in_executor(threads, make)
         if "text/html" in request.headers.get("accept", ""):
             return HTMLResponse(report_html(found))
         return JSONResponse(asdict(found))
 
 
+def _outcomes(body: Any) -> list[Outcome]:
+    if not isinstance(body, list):
+        return [fit(Outcome, body)]
+    if len(body) > MAX_BATCH:
+        raise InvalidRequest(f"{len(body)} outcomes in one request; at most {MAX_BATCH} are taken")
+    return [fit(Outcome, each, number) for number, each in enumerate(body)]
+
+
 def _event(outcome: Outcome, registry: ExperimentRegistry) -> Feedback:
-    unit = ""
-    if outcome.unit:
-        unit = hash_unit(registry.get(outcome.experiment).experiment.salt, outcome.unit)
+    unit = _unit(outcome, registry)
     about = outcome.prediction_id or f"{outcome.experiment}/{unit}"
     # Without a key, the same metric of the same prediction told again is the same outcome; of a unit it is a new one.
     own = outcome.key or ("" if outcome.prediction_id else str(time.time_ns()))
@@ -96,18 +126,26 @@ def _event(outcome: Outcome, registry: ExperimentRegistry) -> Feedback:
     )
 
 
-def _store(log: ExposureLog, store: Store, events: list[Feedback], window_s: float) -> list[Result]:
-    """Raises ``ModelNotReady`` while the database does not answer: whoever sends may send again."""
-    log.flush(FLUSH_TIMEOUT_S)
+def _unit(outcome: Outcome, registry: ExperimentRegistry) -> str:
+    """Its hash, or "" for a prediction and for an experiment that nobody knows, which nobody was exposed to either."""
     try:
-        return store.add_feedback(events, window_s=window_s, now_ms=time.time_ns() // 1_000_000)
-    except Exception as error:
-        raise ModelNotReady("the experiments' store does not answer; send it again", retry_after_s=5) from error
+        return hash_unit(registry.get(outcome.experiment).experiment.salt, outcome.unit) if outcome.unit else ""
+    except ExperimentNotFound:
+        return ""
 
 
-def _raise_for(result: Result, outcome: Outcome) -> None:
+def _store(log: ExposureLog, store: Store, events: list[Feedback], window_s: float) -> list[Result]:
+    """Raises ``StoreUnavailable`` while the database does not answer: whoever sends may send again."""
+    complete = log.flush(FLUSH_TIMEOUT_S)
+    now_ms = time.time_ns() // 1_000_000
+    return store.add_feedback(events, window_s=window_s, now_ms=now_ms, complete=complete)
+
+
+def _raise_for(result: Result, outcome: Outcome, registry: ExperimentRegistry) -> None:
     about = outcome.prediction_id or f"unit {outcome.unit!r} of {outcome.experiment!r}"
     if result == "unknown":
+        if outcome.unit:
+            registry.get(outcome.experiment)
         raise FeedbackNotFound(f"nobody was shown a variant under {about}")
     if result == "expired":
         raise Expired(f"the time to tell of {about} is over")

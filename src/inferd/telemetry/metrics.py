@@ -168,6 +168,11 @@ class Metrics:
         self._buckets_s = tuple(buckets_s)
         self._versions: dict[tuple[str, int], VersionMetrics] = {}
         self._unrouted: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._writers: list[Callable[[Page], None]] = []
+
+    def add_writer(self, write: Callable[[Page], None]) -> None:
+        """Let ``write`` add families of another part of the server to each scrape, on the scraping thread."""
+        self._writers.append(write)
 
     def version(self, model: str, version: int) -> VersionMetrics:
         """The counts of that version, made at the first call."""
@@ -205,6 +210,8 @@ class Metrics:
             encode, content_type = choose_encoder("")
         page = Page(openmetrics="openmetrics" in content_type)
         self._write(page)
+        for write in self._writers:
+            write(page)
         return content_type, page.encode() + encode(ProcessCollector(registry=None))
 
     def _write(self, page: Page) -> None:

