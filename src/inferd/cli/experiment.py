@@ -1,4 +1,4 @@
-"""``inferd experiment``: check an experiment's definition, see where it sends units, and judge it."""
+"""``inferd experiment``: check an experiment's definition, see where it sends units, judge and simulate it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 
 import click
 
-from inferd.cli import experiment_report
+from inferd.cli import experiment_report, experiment_simulate
 
 
 @click.group()
 def command() -> None:
-    """Check, assign and judge experiments."""
+    """Check, assign, judge and simulate experiments."""
 
 
 command.add_command(experiment_report.command, "report")
+command.add_command(experiment_simulate.command, "simulate")
 
 
 @command.command(

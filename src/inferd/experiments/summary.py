@@ -49,7 +49,7 @@ def summarise(experiment: Experiment, columns: Columns) -> Summary:
         if metric.kind == "quantile":
             outcomes[metric.name] = tuple(_outcomes(metric, columns, variant_of == i) for i in range(count))
         else:
-            totals, present = _totals(metric, columns)
+            totals, present = unit_totals(metric, columns)
             arms = (totals[present & (variant_of == i)] for i in range(count))
             moments[metric.name] = tuple(map(Moments.of, arms))
     time_s = columns.time_s
@@ -68,7 +68,7 @@ def _variants(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     return variant_of, crossed
 
 
-def _totals(metric: Metric, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+def unit_totals(metric: Metric, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """FP64[units, 3]: numerator, denominator and covariate of each unit, and which units have an outcome."""
     value = columns.values[metric.column]
     weight = columns.values[metric.denominator] if metric.denominator else np.ones_like(value)
