@@ -138,7 +138,7 @@ def test_errors_are_read_by_the_client(client):
         client.infer("nobody", [flowers()])
     with pytest.raises(InferenceServerException, match="unknown output"):
         client.infer("iris-onnx", [flowers()], outputs=[triton.InferRequestedOutput("nothing")])
-    with pytest.raises(InferenceServerException, match="not offered"):
+    with pytest.raises(InferenceServerException, match="--allow-shared-memory"):
         client.register_system_shared_memory("region", "/region", 64)
 
 

@@ -15,6 +15,7 @@ from inferd.abc import Endpoint, HotRoute, ProtocolAdapter, Target
 from inferd.core.errors import ConfigError, MissingExtra
 from inferd.core.plugins import available, lookup
 from inferd.protocols.shared.context import ProtocolContext
+from inferd.protocols.shared.regions import SharedRegions
 from inferd.repository.control import ModelControl, Scan, chooser, fixed, overlaid
 from inferd.repository.desired import WantedModel
 from inferd.repository.repository import ModelRepository
@@ -53,6 +54,7 @@ class Assembly:
     tracer: Tracer | None
     grpc: GrpcServer | None
     experiments: Experiments | None
+    regions: SharedRegions | None = None
 
 
 def assemble(
@@ -90,6 +92,7 @@ def assemble(
         server_timing=settings.server_timing,
         max_body_bytes=int(settings.max_body_mb * (1 << 20)),
         tracer=tracer,
+        regions=SharedRegions(int(settings.max_body_mb * (1 << 20))) if settings.allow_shared_memory else None,
     )
     adapters = [_adapter(name, context) for name in settings.protocols or available("inferd.protocols")]
     front = Front(
@@ -137,7 +140,9 @@ def assemble(
         mounts.append(experiments.mount)
         metrics.add_writer(experiments.write_metrics)
     app = make_app(repository, engine, metrics, state, mounts, front.dialect)
-    return Assembly(settings, front, Gateway(app, front), repository, control, engine, state, tracer, grpc, experiments)
+    gateway = Gateway(app, front)
+    regions = context.regions
+    return Assembly(settings, front, gateway, repository, control, engine, state, tracer, grpc, experiments, regions)
 
 
 def _grpc(settings: Settings, context: ProtocolContext, front: Front) -> GrpcServer | None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PUBLIC = frozenset({b"/health", b"/ready", b"/v2/health/live", b"/v2/health/ready", b"/ping"})
 """What answers GET without a key; nothing else does."""
+_MEMORY = "memory"
+_NO_PAGES = frozenset({"admin", _MEMORY})
 _READING = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _PORT = re.compile(rb":[0-9]*\Z")
 _REMEMBERED = 1024
@@ -30,6 +32,7 @@ _REMEMBERED = 1024
 
 def scope_of(path: bytes) -> str | None:
     """The scope a path (raw, without its query) needs: "inference", "admin" or "metrics"; None when it is public.
+    "memory" is inference's too, but no web page may ask for it where it needs no key.
 
     Raises ``MalformedRequest`` for empty, ``.`` or ``..`` segments: routers disagree about them.
     """
@@ -40,6 +43,8 @@ def scope_of(path: bytes) -> str | None:
         return None
     if path == b"/metrics":
         return "metrics"
+    if path.startswith(b"/v2/systemsharedmemory"):
+        return _MEMORY
     return "admin" if path.startswith((b"/admin", b"/v2/repository")) else "inference"
 
 
@@ -102,11 +107,11 @@ class Guard:
             self._check_host(headers)
         scope = self._scopes[path] if path in self._scopes else self._remember(path)
         if self._anonymous or (scope is None and method == b"GET"):
-            if scope == "admin" and self._hosts is not None and method not in _READING:
+            if scope in _NO_PAGES and self._hosts is not None and method not in _READING:
                 _require_json(headers)
             return ""
         key = self._authenticate(headers)
-        needed = scope or "inference"
+        needed = "inference" if scope is None or scope == _MEMORY else scope
         if needed not in key.scopes:
             raise PermissionDenied(f"the key {key.id!r} does not have the scope {needed!r}", expected=needed)
         return key.id

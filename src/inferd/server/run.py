@@ -185,6 +185,8 @@ async def _serve(
     # What the connections took of the time to drain is not given twice.
     spent_s = (monotonic_ns() - server.stopped_ns) / 1e9
     await assembly.repository.drain(max(0.0, settings.drain_timeout_s - spent_s))
+    if assembly.regions is not None:
+        assembly.regions.close()
     if assembly.experiments is not None:
         assembly.experiments.close()
     for connection in tuple(server.server_state.connections):

@@ -46,6 +46,9 @@ class Settings:
         pattern=r"latest(:[1-9][0-9]*)?|all|[1-9][0-9]*(,[1-9][0-9]*)*",
     )
     model_control: bool = _option(False, "Let V2's repository API load and unload models.")
+    allow_shared_memory: bool = _option(
+        False, "Let V2 callers on this machine place tensors in shared memory; they name objects the server opens."
+    )
     state_file: str = _option(
         "", "File that keeps decisions and history over restarts; by default one in the user's state folder."
     )

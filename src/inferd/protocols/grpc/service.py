@@ -97,8 +97,8 @@ class MessageEndpoint:
 
 
 class AwaitedEndpoint:
-    """The same for an answer that has to be waited for; ``answer`` is given the caller's key id too. What it does goes
-    on when the caller leaves."""
+    """The same for an answer that has to be waited for, or that needs the caller's key id. What is done for it goes on
+    when the caller leaves."""
 
     def __init__(self, request: str, answer: Callable[[Any, str], Awaitable[Any]]) -> None:
         self._request = request

@@ -7,10 +7,11 @@ from typing import ClassVar
 
 from fastapi import FastAPI
 
-from inferd.abc import HotRoute, Target
+from inferd.abc import Endpoint, HotRoute, Target
 from inferd.protocols.oip import routes
 from inferd.protocols.oip.codec import OipCodec
-from inferd.protocols.oip.plan import Planner
+from inferd.protocols.oip.plan import planner_of
+from inferd.protocols.oip.shared_memory import OwnedEndpoint
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.endpoint import Binding, Dialect, HotEndpoint
 from inferd.protocols.shared.error_member import CONTENT_TYPE, phrase
@@ -38,24 +39,18 @@ class OipAdapter:
 
     def bind(self, servable: Servable) -> Binding:
         """Make the codec of a version."""
-        nan = servable.config.nan
-        planner = Planner(
-            servable.name,
-            servable.version,
-            servable.signature,
-            batchable=servable.batchable,
-            nan=nan,
-            default_outputs=servable.default_outputs,
-            labels=servable.metadata.classes,
-        )
-        return Binding(servable, OipCodec(planner, nan=nan, max_body_bytes=self._context.max_body_bytes))
+        regions = self._context.regions
+        planner = planner_of(servable, shared_memory=regions is not None)
+        codec = OipCodec(planner, nan=servable.config.nan, max_body_bytes=self._context.max_body_bytes, regions=regions)
+        return Binding(servable, codec)
 
     def mount(self, app: FastAPI) -> None:
         """Add the cold routes."""
         routes.mount(app, self._context)
 
-    def _make(self, target: Target) -> HotEndpoint:
-        return HotEndpoint(self._context, target, DIALECT)
+    def _make(self, target: Target) -> Endpoint:
+        endpoint = HotEndpoint(self._context, target, DIALECT)
+        return OwnedEndpoint(endpoint) if self._context.regions is not None else endpoint
 
 
 ADAPTER = OipAdapter

@@ -28,6 +28,7 @@ from inferd.protocols.shared.json_exact import TooDeep, count_strings, read_exac
 from inferd.protocols.shared.json_fast import FastRead
 from inferd.protocols.shared.json_members import prefixed
 from inferd.protocols.shared.json_tensors import Doubt, explain, kind_of, to_array
+from inferd.protocols.shared.regions import CallerMemory, SharedRegions
 
 HEADER_LENGTH = b"inference-header-content-length"
 _DATA = b'"data":'
@@ -51,8 +52,11 @@ class KnownText:
 class OipCodec:
     """The V2 codec of one version, made when it becomes ready. Safe to share between threads."""
 
-    def __init__(self, planner: Planner, *, nan: NanPolicy, max_body_bytes: int) -> None:
+    def __init__(
+        self, planner: Planner, *, nan: NanPolicy, max_body_bytes: int, regions: SharedRegions | None = None
+    ) -> None:
         self._planner = planner
+        self._regions = regions
         self._nan: NanPolicy = nan
         self._max_body_bytes = max_body_bytes
         self._known: dict[bytes, KnownText | Literal[False]] = {}
@@ -64,18 +68,21 @@ class OipCodec:
         accept = headers.get(b"accept-encoding")
         encoding = accepted_encoding(accept) if accept is not None else b""
         length = headers.get(HEADER_LENGTH)
+        memory = CallerMemory(self._regions, headers) if self._regions is not None else None
         if length is not None:
-            plan, inputs, id_member = self._decode_binary(body, _header_bytes(length, body))
+            plan, inputs, id_member = self._decode_binary(body, _header_bytes(length, body), memory)
         else:
-            plan, inputs, id_member = self._decode_known(body) or self._decode_any(body, len(body))
+            plan, inputs, id_member = self._decode_known(body) or self._decode_any(body, len(body), memory)
         request = InferenceRequest(inputs, wanted=plan.wanted, parameters=plan.parameters, deadline_ns=plan.timeout_ns)
-        return request, OipReply(plan.form, id_member, encoding)
+        return request, OipReply(plan.form, id_member, encoding, memory)
 
-    def _decode_binary(self, body: bytes, header_bytes: int) -> tuple[Plan, dict[str, np.ndarray], bytes]:
+    def _decode_binary(
+        self, body: bytes, header_bytes: int, memory: CallerMemory | None
+    ) -> tuple[Plan, dict[str, np.ndarray], bytes]:
         known, id_member = self._recall(body[:header_bytes])
         if not known or known.read is not None:
-            return self._decode_any(body, header_bytes)
-        return known.plan, self._tensors(known.plan, body, header_bytes, exact=True), id_member
+            return self._decode_any(body, header_bytes, memory)
+        return known.plan, self._tensors(known.plan, body, header_bytes, memory, exact=True), id_member
 
     def _decode_known(self, body: bytes) -> tuple[Plan, dict[str, np.ndarray], bytes] | None:
         """By a remembered text around the values of the one tensor; None when that cannot be proved to be right."""
@@ -115,7 +122,7 @@ class OipCodec:
             return False  # read in full, it fails again, with the right offsets
         if plan.request_id != (_ID_TOKEN if _ID_BYTES in text else None):
             return False  # what looked like the id stands elsewhere
-        if all(tensor.size_bytes != IN_JSON for tensor in plan.tensors):
+        if all(tensor.size_bytes != IN_JSON for tensor in plan.tensors):  # binary, or in shared memory
             return KnownText(plan, None)
         tensor = plan.tensors[0]
         read = compile_data(tensor.datatype, tensor.shape)
@@ -123,25 +130,30 @@ class OipCodec:
             return False
         return KnownText(plan, read)
 
-    def _decode_any(self, body: bytes, header_bytes: int) -> tuple[Plan, dict[str, np.ndarray], bytes]:
+    def _decode_any(
+        self, body: bytes, header_bytes: int, memory: CallerMemory | None
+    ) -> tuple[Plan, dict[str, np.ndarray], bytes]:
         """By ``orjson``; what does not fit or could be read in two ways, the exact reader decides."""
         text = body if header_bytes == len(body) else body[:header_bytes]
         try:
             tree = orjson.loads(text)
             if text.count(b'"') == 2 * count_strings(tree):
-                return self._build(tree, body, header_bytes, exact=False)
+                return self._build(tree, body, header_bytes, memory, exact=False)
         except (ValueError, Doubt, TooDeep, InferdError):
             pass
-        return self._build(read_exact(text, non_finite=self._nan != "error"), body, header_bytes, exact=True)
+        tree = read_exact(text, non_finite=self._nan != "error")
+        return self._build(tree, body, header_bytes, memory, exact=True)
 
     def _build(
-        self, tree: Any, body: bytes, header_bytes: int, *, exact: bool
+        self, tree: Any, body: bytes, header_bytes: int, memory: CallerMemory | None, *, exact: bool
     ) -> tuple[Plan, dict[str, np.ndarray], bytes]:
         plan = self._planner.plan(tree)
         id_member = b'"id":%b,' % orjson.dumps(plan.request_id) if plan.request_id is not None else b""
-        return plan, self._tensors(plan, body, header_bytes, exact), id_member
+        return plan, self._tensors(plan, body, header_bytes, memory, exact), id_member
 
-    def _tensors(self, plan: Plan, body: bytes, offset: int, exact: bool) -> dict[str, np.ndarray]:
+    def _tensors(
+        self, plan: Plan, body: bytes, offset: int, memory: CallerMemory | None, exact: bool
+    ) -> dict[str, np.ndarray]:
         """The inputs; the binary ones lie behind ``offset``, in the order of the JSON, and share the body's memory."""
         if len(body) - offset != plan.binary_bytes:
             raise MalformedRequest(
@@ -154,6 +166,9 @@ class OipCodec:
             size = tensor.size_bytes
             if size == IN_JSON:
                 inputs[tensor.name] = self._json_tensor(tensor, exact)
+                continue
+            if tensor.region is not None and memory is not None:
+                inputs[tensor.name] = shared_tensor(tensor, memory.read(tensor.region))
                 continue
             if tensor.datatype == "BYTES":
                 inputs[tensor.name] = read_bytes(body, offset, size, tensor.shape, tensor.count, tensor.name)
@@ -178,6 +193,13 @@ class OipCodec:
             if exact:
                 explain(data, spec, self._nan, prefixed(path))
             raise
+
+
+def shared_tensor(tensor: TensorPlan, content: np.ndarray) -> np.ndarray:
+    """The input whose bytes, read from shared memory, are ``content``. Raises ``MalformedRequest``."""
+    if tensor.datatype == "BYTES":
+        return read_bytes(content.tobytes(), 0, content.nbytes, tensor.shape, tensor.count, tensor.name)
+    return np.ndarray(tensor.shape, tensor.dtype, content)
 
 
 def _header_bytes(value: bytes, body: bytes) -> int:

@@ -35,9 +35,10 @@ _STATES = {
 _TYPES = {"BYTES": "TYPE_STRING"}
 
 
-def server_metadata() -> dict[str, Any]:
+def server_metadata(*, shared_memory: bool) -> dict[str, Any]:
     """``GET /v2``."""
-    return {"name": "inferd", "version": __version__, "extensions": list(EXTENSIONS)}
+    extensions = [*EXTENSIONS, "system_shared_memory"] if shared_memory else [*EXTENSIONS]
+    return {"name": "inferd", "version": __version__, "extensions": extensions}
 
 
 def model_metadata(servable: Servable, table: Table) -> dict[str, Any]:

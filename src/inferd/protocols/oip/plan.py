@@ -20,22 +20,25 @@ from inferd.core.tensors import Signature, explain_names, numpy_dtype
 from inferd.protocols.oip.binary import LENGTH_BYTES
 from inferd.protocols.oip.parameters import NONE_GIVEN, RequestParameters, read_request_parameters
 from inferd.protocols.oip.reply import AnswerForm, OutputForm
+from inferd.protocols.oip.shared_memory import slice_of
 from inferd.protocols.shared.json_members import did_you_mean, refuse
 from inferd.protocols.shared.json_tensors import kind_of, show
+from inferd.protocols.shared.regions import RegionSlice
+from inferd.serving.servable import Servable
 
 _MEMBERS = ("id", "parameters", "inputs", "outputs")
 _INPUT_MEMBERS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_MEMBERS = ("name", "parameters")
 _MAX_RANK = 32
 _MAX_BYTES = 2**63
-IN_JSON = -1
+IN_JSON, IN_REGION = -1, -2
 JSON_TYPE, BINARY_TYPE = b"application/json", b"application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
-    """One input: ``size_bytes`` of the binary part, or ``IN_JSON`` with its values in ``data``. ``path`` is its place
-    in the body."""
+    """One input: ``size_bytes`` of the binary part, or ``IN_JSON`` with its values in ``data``, or ``IN_REGION`` with
+    its place in shared memory in ``region``. ``path`` is its place in the body."""
 
     name: str
     datatype: str
@@ -45,6 +48,7 @@ class TensorPlan:
     size_bytes: int
     data: Any
     path: str
+    region: RegionSlice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Planner:
         nan: NanPolicy,
         default_outputs: tuple[str, ...] = (),
         labels: Sequence[object] = (),
+        shared_memory: bool = False,
     ) -> None:
         self._signature = signature
         self._batchable = batchable
@@ -80,6 +85,7 @@ class Planner:
         self._default = default_outputs
         self._default_names = default_outputs or signature.output_names
         self._labels = labels
+        self._shared_memory = shared_memory
         self._head = b'{"model_name":%b,"model_version":"%d",' % (orjson.dumps(name), version)
 
     def plan(self, tree: Any) -> Plan:
@@ -95,7 +101,7 @@ class Planner:
         wanted, form = self._outputs(tree.get("outputs"), parameters)
         return Plan(
             tensors,
-            sum(tensor.size_bytes for tensor in tensors if tensor.size_bytes != IN_JSON),
+            sum(tensor.size_bytes for tensor in tensors if tensor.size_bytes >= 0),
             request_id,
             wanted,
             parameters.model,
@@ -111,6 +117,8 @@ class Planner:
         if len(names) != len(tensors):
             refuse("inputs has two tensors of one name", "inputs", entries)
         explain_names(self._signature, names)
+        if not self._shared_memory and any(tensor.region is not None for tensor in tensors):
+            raise _no_shared_memory()
         return tensors
 
     def _outputs(self, entries: Any, parameters: RequestParameters) -> tuple[tuple[str, ...], AnswerForm]:
@@ -146,11 +154,33 @@ class Planner:
         classes = parameters.get("classification", 0)
         if type(classes) is not int or classes < ("classification" in parameters):
             refuse(f"{path}: classification is {show(classes)}; it takes a number of classes above 0", path, classes)
-        return OutputForm(name, binary=binary, classes=classes)
+        region = slice_of(parameters, path)
+        if region is not None and not self._shared_memory:
+            raise _no_shared_memory()
+        return OutputForm(name, binary=binary or region is not None, classes=classes, region=region)
 
     def _form(self, outputs: Sequence[OutputForm]) -> AnswerForm:
-        content_type = BINARY_TYPE if any(output.binary for output in outputs) else JSON_TYPE
+        is_binary = any(output.binary and output.region is None for output in outputs)
+        content_type = BINARY_TYPE if is_binary else JSON_TYPE
         return AnswerForm(self._head, outputs, self._nan, self._labels, self._batchable, content_type)
+
+
+def planner_of(servable: Servable, *, shared_memory: bool) -> Planner:
+    """The planner of a version that has become ready."""
+    return Planner(
+        servable.name,
+        servable.version,
+        servable.signature,
+        batchable=servable.batchable,
+        nan=servable.config.nan,
+        default_outputs=servable.default_outputs,
+        labels=servable.metadata.classes,
+        shared_memory=shared_memory,
+    )
+
+
+def _no_shared_memory() -> Unsupported:
+    return Unsupported("shared memory is off; send tensors in the body, or start the server with --allow-shared-memory")
 
 
 def _refuse_unknown(entry: Mapping[str, Any], known: Sequence[str], path: str) -> None:
@@ -173,8 +203,6 @@ def _named(entry: Any, path: str, members: Sequence[str]) -> tuple[str, Mapping[
         return name, {}
     if type(parameters) is not dict:
         refuse(f"{path}.parameters is {kind_of(parameters)} where an object is expected", path, parameters)
-    if "shared_memory_region" in parameters:
-        raise Unsupported(f"{path}: shared memory is not offered by this server; send the tensor in the body")
     return name, parameters
 
 
@@ -191,15 +219,21 @@ def _tensor(entry: Any, path: str) -> TensorPlan:
     if len(shape) > _MAX_RANK or prod(max(size, 1) for size in shape) * dtype.itemsize >= _MAX_BYTES:
         refuse(f"{path}: no tensor can have this shape", f"{path}.shape", shape)
     count = prod(shape)
-    size_bytes = IN_JSON
-    if "binary_data_size" in parameters:
+    size_bytes, expected = IN_JSON, count * (LENGTH_BYTES if datatype == "BYTES" else dtype.itemsize)
+    region = slice_of(parameters, path)
+    if region is not None:
+        size_bytes = IN_REGION
+        if entry.get("data") is not None or "binary_data_size" in parameters:
+            refuse(f"{path} is in shared memory and in the body", path, None)
+        _check_size(region.size, datatype, expected, path, "shared_memory_byte_size")
+    elif "binary_data_size" in parameters:
         size_bytes = _binary_size(parameters["binary_data_size"], path)
         if "data" in entry:
             refuse(f"{path} has both data and binary_data_size", path, size_bytes)
-        _check_size(size_bytes, datatype, count * (LENGTH_BYTES if datatype == "BYTES" else dtype.itemsize), path)
+        _check_size(size_bytes, datatype, expected, path)
     elif "data" not in entry:
         refuse(f"{path} has neither data nor binary_data_size", path, None)
-    return TensorPlan(name, datatype, dtype, tuple(shape), count, size_bytes, entry.get("data"), path)
+    return TensorPlan(name, datatype, dtype, tuple(shape), count, size_bytes, entry.get("data"), path, region)
 
 
 def _binary_size(size: Any, path: str) -> int:
@@ -208,10 +242,8 @@ def _binary_size(size: Any, path: str) -> int:
     return size
 
 
-def _check_size(size: int, datatype: str, expected: int, path: str) -> None:
+def _check_size(size: int, datatype: str, expected: int, path: str, member: str = "binary_data_size") -> None:
     """Numbers fill their bytes exactly; BYTES elements have at least their lengths."""
     if size < expected or (size > expected and datatype != "BYTES"):
         least = "at least " if datatype == "BYTES" else ""
-        raise MalformedRequest(
-            f"{path}: binary_data_size is {size}, {datatype} of this shape has {least}{expected} bytes"
-        )
+        raise MalformedRequest(f"{path}: {member} is {size}, {datatype} of this shape has {least}{expected} bytes")

@@ -16,22 +16,26 @@ from inferd.core.errors import ExecutionFailed
 from inferd.core.tensors import datatype_name
 from inferd.protocols.oip.binary import to_buffer
 from inferd.protocols.oip.classification import classify
+from inferd.protocols.oip.shared_memory import parameters_of
 from inferd.protocols.shared.compression import MIN_BYTES, compress
 from inferd.protocols.shared.json_write import NAN_HEADER, TEXT_KINDS, output_of, write_tensor
+from inferd.protocols.shared.regions import CallerMemory, RegionSlice
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 (_LETTER_U,) = b"u"  # of null, as orjson writes what is not finite
 
 
 class OutputForm:
-    """One output as a caller wants it: its name, in binary or not, and how many classes instead of its values."""
+    """One output as a caller wants it: its name, in binary or not, how many classes instead of its values, and where in
+    shared memory, which is in binary too."""
 
-    __slots__ = ("binary", "classes", "head", "name")
+    __slots__ = ("binary", "classes", "head", "name", "region")
 
-    def __init__(self, name: str, *, binary: bool, classes: int = 0) -> None:
+    def __init__(self, name: str, *, binary: bool, classes: int = 0, region: RegionSlice | None = None) -> None:
         self.name = name
         self.binary = binary
         self.classes = classes
+        self.region = region
         self.head = b'{"name":%b,"datatype":"' % orjson.dumps(name)
 
 
@@ -49,15 +53,16 @@ class AnswerForm:
 
 class OipReply:
     """The encoder of one request's answer. ``id_member`` is ``"id":"...",`` or empty; ``encoding`` a content coding
-    the caller accepts, or empty."""
+    the caller accepts, or empty; ``memory`` the regions the caller may use."""
 
-    __slots__ = ("_encoding", "_form", "_id_member", "content_type")
+    __slots__ = ("_encoding", "_form", "_id_member", "_memory", "content_type")
 
-    def __init__(self, form: AnswerForm, id_member: bytes, encoding: bytes) -> None:
+    def __init__(self, form: AnswerForm, id_member: bytes, encoding: bytes, memory: CallerMemory | None = None) -> None:
         self.content_type = form.content_type
         self._form = form
         self._id_member = id_member
         self._encoding = encoding
+        self._memory = memory
 
     def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         """See ``Reply`` of the shared endpoint."""
@@ -70,7 +75,10 @@ class OipReply:
             if output.classes:
                 array = classify(array, output.name, output.classes, form.labels, batchable=form.batchable)
             opening = b'%b%b","shape":%b,' % (output.head, _datatype(array, output.name), orjson.dumps(array.shape))
-            if output.binary:
+            if output.region is not None and self._memory is not None:
+                size = self._memory.write(output.region, to_buffer(array, output.name))
+                texts.append(b'%b"parameters":%b}' % (opening, orjson.dumps(parameters_of(output.region, size))))
+            elif output.binary:
                 buffer = to_buffer(array, output.name)
                 texts.append(b'%b"parameters":{"binary_data_size":%d}}' % (opening, buffer.nbytes))
                 buffers.append(buffer)

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from inferd.abc import Target
 from inferd.core.errors import InvalidRequest, ModelNotReady, Unsupported
-from inferd.protocols.oip import repository_api
+from inferd.protocols.oip import repository_api, shared_memory
 from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
 from inferd.protocols.oip.statistics import model_statistics
 from inferd.protocols.shared.context import ProtocolContext
@@ -22,6 +22,7 @@ from inferd.serving.servable import Servable
 
 PROTOCOL = "oip"
 _MODEL = "/v2/models/{name}"
+_MEMORY = "/v2/systemsharedmemory"
 _VERSION = "/v2/models/{name}/versions/{version}"
 
 
@@ -31,6 +32,7 @@ def mount(app: FastAPI, context: ProtocolContext) -> None:
     _mount_models(app, context)
     _mount_statistics(app, context)
     _mount_repository(app, context)
+    _mount_shared_memory(app, context)
     _mount_refusals(app, context)
 
 
@@ -57,7 +59,7 @@ def _mount_health(app: FastAPI, context: ProtocolContext) -> None:
 def _mount_models(app: FastAPI, context: ProtocolContext) -> None:
     @app.get("/v2", tags=["v2"], summary="Metadata of the server")
     async def metadata() -> JSONResponse:
-        return JSONResponse(server_metadata())
+        return JSONResponse(server_metadata(shared_memory=context.regions is not None))
 
     # Before the routes of a model: its last segment stands where a name goes.
     @app.get("/v2/models/stats", tags=["v2"], summary="Statistics of every model")
@@ -108,6 +110,26 @@ def _mount_repository(app: FastAPI, context: ProtocolContext) -> None:
         return JSONResponse({})
 
 
+def _mount_shared_memory(app: FastAPI, context: ProtocolContext) -> None:
+    @app.get(f"{_MEMORY}/status", tags=["v2"], summary="The caller's regions of shared memory")
+    @app.get(f"{_MEMORY}/region/{{name}}/status", tags=["v2"], summary="One of the caller's regions")
+    async def status(request: Request, name: str = "") -> JSONResponse:
+        regions = shared_memory.regions_of(context).status(_who(request), name)
+        return JSONResponse([shared_memory.region_entry(region) for region in regions])
+
+    @app.post(f"{_MEMORY}/region/{{name}}/register", tags=["v2"], summary="Register a region of shared memory")
+    async def register(request: Request, name: str) -> JSONResponse:
+        values = read_exact(await request.body(), non_finite=False)
+        shared_memory.register(context, _who(request), name, values)
+        return JSONResponse({})
+
+    @app.post(f"{_MEMORY}/unregister", tags=["v2"], summary="Let go of all of the caller's regions")
+    @app.post(f"{_MEMORY}/region/{{name}}/unregister", tags=["v2"], summary="Let go of one of the caller's regions")
+    async def unregister(request: Request, name: str = "") -> JSONResponse:
+        shared_memory.regions_of(context).unregister(_who(request), name)
+        return JSONResponse({})
+
+
 def _mount_refusals(app: FastAPI, context: ProtocolContext) -> None:
     # The hot front answers these paths for every model there is; what arrives here names one that is not.
     @app.post(f"{_MODEL}/infer", include_in_schema=False)
@@ -117,10 +139,9 @@ def _mount_refusals(app: FastAPI, context: ProtocolContext) -> None:
         context.metrics.count_unrouted(PROTOCOL, error.code.value.lower())
         raise error
 
-    @app.api_route("/v2/systemsharedmemory/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
     @app.api_route("/v2/cudasharedmemory/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
-    async def no_shared_memory(rest: str) -> JSONResponse:
-        raise Unsupported("shared memory is not offered by this server; send tensors in the body")
+    async def no_cuda(rest: str) -> JSONResponse:
+        raise Unsupported(shared_memory.NO_CUDA)
 
     @app.api_route("/v2/logging", methods=["GET", "POST"], include_in_schema=False)
     @app.api_route("/v2/trace/setting", methods=["GET", "POST"], include_in_schema=False)

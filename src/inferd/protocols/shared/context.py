@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from inferd.protocols.shared.regions import SharedRegions
 from inferd.repository.control import ModelControl
 from inferd.serving.engine import Engine
 from inferd.telemetry.metrics import Metrics
@@ -19,6 +20,7 @@ class ProtocolContext:
     """The engine and what is configured for all protocols alike. ``tracer`` is None when tracing is off.
 
     ``control`` gives what loads and unloads models, None where protocols may not.
+    ``regions`` is None where tensors may not lie in shared memory.
     ``blockers`` says why the server, or the model of that name, is not ready; nothing when it is.
     """
 
@@ -32,3 +34,4 @@ class ProtocolContext:
     server_timing: bool = True
     max_body_bytes: int = 64 << 20
     tracer: Tracer | None = None
+    regions: SharedRegions | None = None

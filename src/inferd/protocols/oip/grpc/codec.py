@@ -17,10 +17,13 @@ from inferd.protocols.grpc.exchange import TIMEOUT
 from inferd.protocols.grpc.schema import read_message
 from inferd.protocols.grpc.wire import length_field
 from inferd.protocols.oip.binary import read_bytes
+from inferd.protocols.oip.codec import shared_tensor
 from inferd.protocols.oip.grpc.contents import read_contents
 from inferd.protocols.oip.grpc.reply import GrpcReply
 from inferd.protocols.oip.grpc.request import RequestParts, split, text
 from inferd.protocols.oip.plan import Plan, Planner, TensorPlan
+from inferd.protocols.oip.shared_memory import REGION
+from inferd.protocols.shared.regions import CallerMemory, SharedRegions
 
 _MAX_KNOWN = 64
 _MAX_KNOWN_BYTES = 4096
@@ -31,8 +34,8 @@ _FINAL = length_field(4, length_field(1, b"triton_final_response") + length_fiel
 
 @dataclass(frozen=True, slots=True)
 class HeadPlan:
-    """What a request's head says. ``typed`` when its tensors have typed contents; ``sizes`` are the bytes of each raw
-    tensor, 0 for BYTES."""
+    """What a request's head says. ``typed`` when its tensors have typed contents; ``sizes`` are the bytes of each
+    tensor that is not in shared memory, 0 for BYTES."""
 
     plan: Plan
     typed: bool
@@ -43,8 +46,9 @@ class HeadPlan:
 class GrpcCodec:
     """The V2 codec of one version. Safe to share between threads."""
 
-    def __init__(self, planner: Planner, name: str, version: int) -> None:
+    def __init__(self, planner: Planner, name: str, version: int, regions: SharedRegions | None = None) -> None:
         self._planner = planner
+        self._regions = regions
         self._head = length_field(1, name.encode()) + length_field(2, b"%d" % version)
         self._known: dict[bytes, HeadPlan] = {}
 
@@ -53,14 +57,15 @@ class GrpcCodec:
         parts = split(body)
         head = self._known.get(parts.head) or self._read(parts)
         plan = head.plan
-        inputs = _typed_inputs(plan) if head.typed else _raw_inputs(head, body, parts.raw)
+        memory = CallerMemory(self._regions, headers) if self._regions is not None else None
+        inputs = _typed_inputs(plan, memory) if head.typed else _raw_inputs(head, body, parts.raw, memory)
         timeout_ns = plan.timeout_ns
         if TIMEOUT in headers:
             timeout_ns = min(int(headers[TIMEOUT]), timeout_ns or 2**63)
         request = InferenceRequest(inputs, wanted=plan.wanted, parameters=plan.parameters, deadline_ns=timeout_ns)
-        return request, self._reply(parts.request_id, head)
+        return request, self._reply(parts.request_id, head, memory)
 
-    def _reply(self, request_id: bytes, head: HeadPlan) -> GrpcReply:
+    def _reply(self, request_id: bytes, head: HeadPlan, memory: CallerMemory | None) -> GrpcReply:
         start = self._head
         if request_id:
             text(request_id, "id")
@@ -68,7 +73,8 @@ class GrpcCodec:
         if head.final:
             start += _FINAL
         form = head.plan.form
-        return GrpcReply(form, start, typed=head.typed and not any(output.binary for output in form.outputs))
+        typed = head.typed and not any(output.binary for output in form.outputs)
+        return GrpcReply(form, start, typed=typed, memory=memory)
 
     def _read(self, parts: RequestParts) -> HeadPlan:
         """Read the head; one whose tensors are raw holds no values and is remembered."""
@@ -77,7 +83,11 @@ class GrpcCodec:
         parameters = read_parameters(message.parameters)
         final = parameters.pop(_FINAL_ASKED, False) is True
         plan = self._planner.plan(_tree(message, parameters, typed=typed))
-        sizes = tuple(0 if each.datatype == "BYTES" else each.count * each.dtype.itemsize for each in plan.tensors)
+        sizes = tuple(
+            0 if each.datatype == "BYTES" else each.count * each.dtype.itemsize
+            for each in plan.tensors
+            if each.region is None
+        )
         head = HeadPlan(plan, typed, final, sizes)
         if not typed and len(parts.head) <= _MAX_KNOWN_BYTES:
             if len(self._known) >= _MAX_KNOWN:
@@ -89,7 +99,7 @@ class GrpcCodec:
 def _is_typed(message: Any, raw_count: int) -> bool:
     """Whether the inputs have typed contents. Raises ``MalformedRequest`` when there are raw ones as well."""
     if not raw_count:
-        return True
+        return not all(REGION in tensor.parameters for tensor in message.inputs) or not message.inputs
     if any(tensor.HasField("contents") for tensor in message.inputs):
         raise MalformedRequest("the request has both raw_input_contents and typed contents; send one of them")
     return False
@@ -104,7 +114,7 @@ def _tree(message: Any, parameters: Mapping[str, Any], *, typed: bool) -> dict[s
                 "datatype": tensor.datatype,
                 "shape": list(tensor.shape),
                 "parameters": read_parameters(tensor.parameters),
-                "data": tensor.contents if typed else None,
+                "data": tensor.contents if typed and REGION not in tensor.parameters else None,
             }
             for tensor in message.inputs
         ],
@@ -129,16 +139,26 @@ def read_parameters(given: Any) -> dict[str, Any]:
     return values
 
 
-def _typed_inputs(plan: Plan) -> dict[str, np.ndarray]:
-    return {tensor.name: read_contents(tensor, tensor.data) for tensor in plan.tensors}
+def _typed_inputs(plan: Plan, memory: CallerMemory | None) -> dict[str, np.ndarray]:
+    return {
+        tensor.name: read_contents(tensor, tensor.data)
+        if tensor.region is None or memory is None
+        else shared_tensor(tensor, memory.read(tensor.region))
+        for tensor in plan.tensors
+    }
 
 
-def _raw_inputs(head: HeadPlan, body: bytes, raw: list[tuple[int, int]]) -> dict[str, np.ndarray]:
+def _raw_inputs(
+    head: HeadPlan, body: bytes, raw: list[tuple[int, int]], memory: CallerMemory | None
+) -> dict[str, np.ndarray]:
     """The inputs as views of the message's memory, in the order of its tensors. Raises ``MalformedRequest``."""
     tensors = head.plan.tensors
+    inputs = {}
+    if memory is not None:
+        inputs = {each.name: shared_tensor(each, memory.read(each.region)) for each in tensors if each.region}
+        tensors = tuple(each for each in tensors if each.region is None)
     if len(raw) != len(tensors):
         raise MalformedRequest(f"raw_input_contents has {len(raw)} entries for {len(tensors)} inputs")
-    inputs = {}
     for tensor, expected, (at, size) in zip(tensors, head.sizes, raw, strict=True):
         if tensor.datatype == "BYTES":
             inputs[tensor.name] = read_bytes(body, at, size, tensor.shape, tensor.count, tensor.name)

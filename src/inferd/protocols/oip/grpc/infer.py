@@ -11,6 +11,7 @@ from inferd.protocols.grpc.exchange import OK, GrpcExchange
 from inferd.protocols.grpc.service import Stream, refuse
 from inferd.protocols.grpc.wire import length_field
 from inferd.protocols.oip.grpc.request import split, target_of, text
+from inferd.protocols.oip.shared_memory import OwnedEndpoint
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.endpoint import Dialect, HotEndpoint
 
@@ -35,7 +36,8 @@ class InferEndpoint:
             self._context.metrics.count_unrouted(PROTOCOL, _outcome(error))
             self.refuse(exchange, error)
             return
-        HotEndpoint(self._context, target, DIALECT).handle(exchange)
+        endpoint = HotEndpoint(self._context, target, DIALECT)
+        (OwnedEndpoint(endpoint) if self._context.regions is not None else endpoint).handle(exchange)
 
     def refuse(self, exchange: Exchange, error: Exception) -> None:
         """Answer with ``error``; the server's own checks call this."""

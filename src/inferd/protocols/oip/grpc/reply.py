@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -19,22 +20,26 @@ from inferd.protocols.oip.binary import to_buffer
 from inferd.protocols.oip.classification import classify
 from inferd.protocols.oip.grpc.contents import FIELDS, write_contents
 from inferd.protocols.oip.reply import AnswerForm
+from inferd.protocols.oip.shared_memory import parameters_of
 from inferd.protocols.shared.json_write import output_of
+from inferd.protocols.shared.regions import CallerMemory
 
 _RAW_TAG = varint(6 << 3 | 2)
 
 
 class GrpcReply:
     """The encoder of one request's answer. ``head`` is the response's name, version, id and parameters, encoded;
-    with ``typed`` the values go where their datatype's contents are, unless one of them has none."""
+    with ``typed`` the values go where their datatype's contents are, unless one of them has none. ``memory`` has the
+    regions the caller may use."""
 
-    __slots__ = ("_form", "_head", "_typed", "content_type")
+    __slots__ = ("_form", "_head", "_memory", "_typed", "content_type")
 
-    def __init__(self, form: AnswerForm, head: bytes, *, typed: bool) -> None:
+    def __init__(self, form: AnswerForm, head: bytes, *, typed: bool, memory: CallerMemory | None = None) -> None:
         self.content_type = CONTENT_TYPE
         self._form = form
         self._head = head
         self._typed = typed
+        self._memory = memory
 
     def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         """See ``Reply`` of the shared endpoint."""
@@ -48,11 +53,17 @@ class GrpcReply:
         if self._typed and all(datatype in FIELDS for _, datatype, _ in arrays):
             return self._encode_typed(arrays), b""
         pieces: list[bytes | memoryview] = [self._head]
-        pieces += [_tensor(name, datatype, array.shape) for name, datatype, array in arrays]
-        for name, _, array in arrays:
+        raw: list[bytes | memoryview] = []
+        for output, (name, datatype, array) in zip(form.outputs, arrays, strict=True):
             buffer = to_buffer(array, name)
-            pieces += (_RAW_TAG, varint(buffer.nbytes), buffer)
-        return b"".join(pieces), b""
+            if output.region is None or self._memory is None:
+                pieces.append(_tensor(name, datatype, array.shape))
+                raw += (_RAW_TAG, varint(buffer.nbytes), buffer)
+            else:  # an empty entry, so that callers may count entries as they count outputs
+                size = self._memory.write(output.region, buffer)
+                pieces.append(_shared(name, datatype, array.shape, parameters_of(output.region, size)))
+                raw += (_RAW_TAG, b"\0")
+        return b"".join(pieces + raw), b""
 
     def _encode_typed(self, arrays: list[tuple[str, str, np.ndarray]]) -> bytes:
         message = message_class("inference.ModelInferResponse")()
@@ -70,6 +81,19 @@ def _tensor(name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
     sizes = b"".join(map(varint, shape))
     content = length_field(1, name.encode()) + length_field(2, datatype.encode())
     return length_field(5, content + (length_field(3, sizes) if sizes else b""))
+
+
+def _shared(name: str, datatype: str, shape: tuple[int, ...], parameters: Mapping[str, Any]) -> bytes:
+    """The same for one that lies in shared memory."""
+    message = message_class("inference.ModelInferResponse")()
+    tensor = message.outputs.add(name=name, datatype=datatype, shape=shape)
+    for key, value in parameters.items():
+        if type(value) is str:
+            tensor.parameters[key].string_param = value
+        else:
+            tensor.parameters[key].int64_param = value
+    body: bytes = message.SerializeToString()
+    return body
 
 
 def _datatype(array: np.ndarray, name: str) -> str:

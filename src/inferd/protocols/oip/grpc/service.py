@@ -11,12 +11,12 @@ from inferd.abc import Target
 from inferd.core.errors import ModelNotFound, ModelNotReady, Unsupported, VersionNotFound
 from inferd.protocols.grpc.schema import message_class, method_names, pool
 from inferd.protocols.grpc.service import AwaitedEndpoint, MessageEndpoint, Method
-from inferd.protocols.oip import repository_api
+from inferd.protocols.oip import repository_api, shared_memory
 from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
 from inferd.protocols.oip.grpc.codec import GrpcCodec, read_parameters
 from inferd.protocols.oip.grpc.infer import PROTOCOL, InferEndpoint, InferStream
 from inferd.protocols.oip.grpc.request import target_of
-from inferd.protocols.oip.plan import Planner
+from inferd.protocols.oip.plan import planner_of
 from inferd.protocols.oip.statistics import model_statistics
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.endpoint import Binding
@@ -31,16 +31,11 @@ _ALIKE = {
     "RepositoryModelLoad": (b"POST", b"/v2/repository/models/load"),
     "RepositoryModelUnload": (b"POST", b"/v2/repository/models/unload"),
 }
-_NO_SHARED_MEMORY = "shared memory is not offered by this server; send tensors in the message"
 _NO_SETTINGS = "log and trace settings are the server's configuration, not to be changed by its API"
 _REFUSED = {
     "TraceSetting": _NO_SETTINGS,
     "LogSettings": _NO_SETTINGS,
-    **{
-        f"{kind}SharedMemory{action}": _NO_SHARED_MEMORY
-        for kind in ("System", "Cuda")
-        for action in ("Status", "Register", "Unregister")
-    },
+    **{f"CudaSharedMemory{action}": shared_memory.NO_CUDA for action in ("Status", "Register", "Unregister")},
 }
 
 
@@ -63,16 +58,9 @@ class OipGrpc:
 
     def bind(self, servable: Servable) -> None:
         """Make the codec of a version."""
-        planner = Planner(
-            servable.name,
-            servable.version,
-            servable.signature,
-            batchable=servable.batchable,
-            nan=servable.config.nan,
-            default_outputs=servable.default_outputs,
-            labels=servable.metadata.classes,
-        )
-        servable.bound[PROTOCOL] = Binding(servable, GrpcCodec(planner, servable.name, servable.version))
+        regions = self._context.regions
+        planner = planner_of(servable, shared_memory=regions is not None)
+        servable.bound[PROTOCOL] = Binding(servable, GrpcCodec(planner, servable.name, servable.version, regions))
 
     def _method(self, name: str) -> Method:
         path, alike = f"/{SERVICE}/{name}", _ALIKE.get(name, _READING)
@@ -82,6 +70,8 @@ class OipGrpc:
             return Method(path, alike, stream=InferStream(self._infer))
         if name in _AWAITED:
             return Method(path, alike, endpoint=AwaitedEndpoint(f"inference.{name}Request", self._change(name)))
+        if name.startswith("SystemSharedMemory"):
+            return Method(path, alike, endpoint=AwaitedEndpoint(f"inference.{name}Request", self._memory(name)))
         answer = _refusal(_REFUSED[name]) if name in _REFUSED else self._answers()[name]
         return Method(path, alike, endpoint=MessageEndpoint(f"inference.{name}Request", answer))
 
@@ -89,7 +79,7 @@ class OipGrpc:
         return {
             "ServerLive": lambda _: _message("ServerLiveResponse", {"live": True}),
             "ServerReady": lambda _: _message("ServerReadyResponse", {"ready": not self._context.blockers(None)}),
-            "ServerMetadata": lambda _: _message("ServerMetadataResponse", server_metadata()),
+            "ServerMetadata": lambda _: _message("ServerMetadataResponse", self._server_metadata()),
             "ModelReady": self._model_ready,
             "ModelMetadata": self._model_metadata,
             "ModelConfig": lambda asked: _message("ModelConfigResponse", {"config": model_config(self._find(asked))}),
@@ -104,6 +94,25 @@ class OipGrpc:
             return message_class(f"inference.{name}Response")()
 
         return change
+
+    def _memory(self, name: str) -> Callable[[Any, str], Awaitable[Any]]:
+        """The answer to a request about regions; each caller has its own."""
+
+        async def answer(asked: Any, who: str) -> Any:
+            regions = shared_memory.regions_of(self._context)
+            if name == "SystemSharedMemoryRegister":
+                regions.register(who, asked.name, asked.key, asked.offset, asked.byte_size)
+            elif name == "SystemSharedMemoryUnregister":
+                regions.unregister(who, asked.name)
+            else:
+                found = {region.name: shared_memory.region_entry(region) for region in regions.status(who, asked.name)}
+                return _message(f"{name}Response", {"regions": found})
+            return message_class(f"inference.{name}Response")()
+
+        return answer
+
+    def _server_metadata(self) -> dict[str, Any]:
+        return server_metadata(shared_memory=self._context.regions is not None)
 
     def _find(self, asked: Any) -> Servable:
         """The ready version that is asked for. Raises what routing raises."""
