@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -14,12 +15,13 @@ TARGET = FOLDER / "schema.binpb"
 
 
 def compile_protos() -> FileDescriptorSet:
-    """The descriptors of every .proto file, each after what it imports."""
+    """The descriptors of every .proto file and of those of protobuf itself, each after what it imports."""
     root = FOLDER / "protos"
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "set"
-        if protoc.main(["protoc", f"-I{root}", f"--descriptor_set_out={out}", *names]):
+        folders = [f"-I{folder}" for folder in (root, files("grpc_tools") / "_proto")]
+        if protoc.main(["protoc", *folders, "--include_imports", f"--descriptor_set_out={out}", *names]):
             raise SystemExit("protoc refused the .proto files")
         return FileDescriptorSet.FromString(out.read_bytes())
 

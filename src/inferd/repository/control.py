@@ -175,6 +175,7 @@ class ModelControl:
                 if record.model == name
             ],
             "there": list(model.there),
+            "origin": model.origin,
         }
 
     def history(self, name: str, limit: int) -> list[HistoryEvent]:

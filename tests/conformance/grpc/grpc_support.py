@@ -83,10 +83,10 @@ class Served:
     def method(self, name, service=SERVICE):
         return self.channel.unary_unary(f"/{service}/{name}")
 
-    def raw_call(self, name, body, **options):
+    def raw_call(self, name, body, service=SERVICE, **options):
         """Status, details and body of a call with bytes."""
         try:
-            answer = self.method(name)(body, timeout=20, **options)
+            answer = self.method(name, service)(body, timeout=20, **options)
         except grpc.RpcError as error:
             return error.code().name, error.details(), b""
         return "OK", "", answer

@@ -12,6 +12,11 @@ TIMEOUT = b"grpc-timeout"
 """Stands among the headers with the nanoseconds that the caller's deadline leaves, as decimal digits."""
 
 
+def deadline_in(headers: Mapping[bytes, bytes]) -> int:
+    """The nanoseconds that the caller's deadline leaves; 0 when there is none."""
+    return int(headers.get(TIMEOUT, 0))
+
+
 class GrpcExchange:
     """An ``Exchange``: ``path`` is the method's full name, ``headers`` the caller's metadata.
 

@@ -61,3 +61,27 @@ def field_end(body: bytes, kind: int, at: int) -> int:
 def broken(at: int) -> MalformedRequest:
     """The error for bytes that are no message."""
     return MalformedRequest(f"the message is not valid protobuf at byte {at}", offset=at)
+
+
+def message_field(body: bytes, number: int) -> bytes:
+    """The content of a message's field ``number``, itself a message; pieces of it that come apart belong together.
+
+    Raises ``MalformedRequest``.
+    """
+    wanted = number << 3 | LENGTH
+    found = []
+    at = fields = 0
+    while at < len(body):
+        start = at
+        fields += 1
+        tag, at = read_varint(body, at)
+        if tag & 7 != LENGTH:
+            at = field_end(body, tag & 7, at)
+            continue
+        size, content = read_varint(body, at)
+        at = content + size
+        if at > len(body) or fields > MAX_FIELDS:
+            raise broken(start)
+        if tag == wanted:
+            found.append(body[content:at])
+    return found[0] if len(found) == 1 else b"".join(found)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from inferd.abc import Target
 from inferd.core.lifecycle import VersionState
 from inferd.core.tensors import Signature, TensorSpec
 from inferd.protocols.tfserving.signatures import DEFAULT
 from inferd.serving.servable import Servable
-from inferd.serving.table import VersionStatus
+from inferd.serving.table import Table, VersionStatus
 
 STATES = {
     VersionState.PENDING: "START",
@@ -41,6 +42,20 @@ DTYPES = {
     "BYTES": "DT_STRING",
 }
 PREDICT = "tensorflow/serving/predict"
+
+
+def find_statuses(table: Table, target: Target) -> list[VersionStatus]:
+    """The versions that ``target`` may mean, ascending. Raises ``ModelNotFound`` and ``VersionNotFound``."""
+    versions = table.models.get(target.name or "")
+    if versions is None:
+        raise table.explain(target)
+    if target.version is None:
+        return [status for _, status in sorted(versions.items())]
+    labels = table.labels.get(target.name or "", {})
+    number = labels.get(target.version) if isinstance(target.version, str) else target.version
+    if number is None or number not in versions:
+        raise table.explain(target)
+    return [versions[number]]
 
 
 def version_status(status: VersionStatus) -> dict[str, Any]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from inferd.abc import Target
 from inferd.core.errors import RouteNotFound, Unsupported
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.target import target_of
-from inferd.protocols.tfserving.describe import model_metadata, model_status
-from inferd.serving.table import Table, VersionStatus
+from inferd.protocols.tfserving.describe import find_statuses, model_metadata, model_status
 
 PROTOCOL = "tfserving"
 VERBS = ("predict", "classify", "regress")
@@ -53,17 +51,3 @@ def mount(app: FastAPI, context: ProtocolContext) -> None:
         error = engine.table.explain(target_of(name, version))
         context.metrics.count_unrouted(PROTOCOL, error.code.value.lower())
         raise error
-
-
-def find_statuses(table: Table, target: Target) -> list[VersionStatus]:
-    """The versions that ``target`` may mean, ascending. Raises ``ModelNotFound`` and ``VersionNotFound``."""
-    versions = table.models.get(target.name or "")
-    if versions is None:
-        raise table.explain(target)
-    if target.version is None:
-        return [status for _, status in sorted(versions.items())]
-    labels = table.labels.get(target.name or "", {})
-    number = labels.get(target.version) if isinstance(target.version, str) else target.version
-    if number is None or number not in versions:
-        raise table.explain(target)
-    return [versions[number]]

@@ -13,7 +13,7 @@ import numpy as np
 
 from inferd.core.errors import InvalidRequest, MalformedRequest
 from inferd.core.messages import InferenceRequest
-from inferd.protocols.grpc.exchange import TIMEOUT
+from inferd.protocols.grpc.exchange import deadline_in
 from inferd.protocols.grpc.schema import read_message
 from inferd.protocols.grpc.wire import length_field
 from inferd.protocols.oip.binary import read_bytes
@@ -53,15 +53,16 @@ class GrpcCodec:
         self._known: dict[bytes, HeadPlan] = {}
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, GrpcReply]:
-        """See ``Codec`` of the shared endpoint. ``headers`` may hold the caller's deadline as ``TIMEOUT``."""
+        """See ``Codec`` of the shared endpoint. ``headers`` may hold the caller's deadline."""
         parts = split(body)
         head = self._known.get(parts.head) or self._read(parts)
         plan = head.plan
         memory = CallerMemory(self._regions, headers) if self._regions is not None else None
         inputs = _typed_inputs(plan, memory) if head.typed else _raw_inputs(head, body, parts.raw, memory)
         timeout_ns = plan.timeout_ns
-        if TIMEOUT in headers:
-            timeout_ns = min(int(headers[TIMEOUT]), timeout_ns or 2**63)
+        remaining_ns = deadline_in(headers)
+        if remaining_ns:
+            timeout_ns = min(remaining_ns, timeout_ns or remaining_ns)
         request = InferenceRequest(inputs, wanted=plan.wanted, parameters=plan.parameters, deadline_ns=timeout_ns)
         return request, self._reply(parts.request_id, head, memory)
 

@@ -1,47 +1,22 @@
-"""``ModelInfer`` and ``ModelStreamInfer``: the shared hot endpoint, asked for the model that the message names."""
+"""``ModelStreamInfer``: the requests of a stream, each through the shared hot endpoint."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 
-from inferd.abc import Exchange
+from inferd.abc import Endpoint
 from inferd.protocols.grpc.errors import CONTENT_TYPE, phrase
 from inferd.protocols.grpc.exchange import OK, GrpcExchange
-from inferd.protocols.grpc.service import Stream, refuse
+from inferd.protocols.grpc.service import Stream
 from inferd.protocols.grpc.wire import length_field
-from inferd.protocols.oip.grpc.request import split, target_of, text
-from inferd.protocols.oip.shared_memory import OwnedEndpoint
-from inferd.protocols.shared.context import ProtocolContext
-from inferd.protocols.shared.endpoint import Dialect, HotEndpoint
+from inferd.protocols.oip.grpc.request import split, text
+from inferd.protocols.shared.endpoint import Dialect
 
 PROTOCOL = "oip-grpc"
 DIALECT = Dialect(PROTOCOL, CONTENT_TYPE, phrase)
 MAX_IN_FLIGHT = 64
 """Requests of one stream that are taken before the first of them is answered; then reading waits."""
-
-
-class InferEndpoint:
-    """Finds the target in the message and leaves the rest to the ``HotEndpoint`` of that target."""
-
-    def __init__(self, context: ProtocolContext) -> None:
-        self._context = context
-
-    def handle(self, exchange: Exchange) -> None:
-        """Answer ``exchange``, now or later; never raises."""
-        try:
-            parts = split(exchange.body)
-            target = target_of(text(parts.name, "model_name"), text(parts.version, "model_version"))
-        except Exception as error:
-            self._context.metrics.count_unrouted(PROTOCOL, _outcome(error))
-            self.refuse(exchange, error)
-            return
-        endpoint = HotEndpoint(self._context, target, DIALECT)
-        (OwnedEndpoint(endpoint) if self._context.regions is not None else endpoint).handle(exchange)
-
-    def refuse(self, exchange: Exchange, error: Exception) -> None:
-        """Answer with ``error``; the server's own checks call this."""
-        refuse(exchange, error)
 
 
 class InferStream:
@@ -50,7 +25,7 @@ class InferStream:
     An error is an answer of its own, with the request's id, and the stream goes on: Triton's "gRPC streaming".
     """
 
-    def __init__(self, endpoint: InferEndpoint) -> None:
+    def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
     async def serve(self, stream: Stream) -> None:
@@ -99,8 +74,3 @@ def _id_of(body: bytes) -> bytes:
     except Exception:
         return b""
     return request_id
-
-
-def _outcome(error: Exception) -> str:
-    code = getattr(error, "code", None)
-    return code.value.lower() if code is not None else "internal"

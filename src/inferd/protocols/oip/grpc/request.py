@@ -65,6 +65,12 @@ def split(body: bytes) -> RequestParts:
     return RequestParts(name, version, request_id, b"".join(head), raw)
 
 
+def target_in(body: bytes) -> Target:
+    """What a ``ModelInferRequest`` asks for. Raises ``MalformedRequest`` and ``VersionNotFound``."""
+    parts = split(body)
+    return target_of(text(parts.name, "model_name"), text(parts.version, "model_version"))
+
+
 def target_of(name: str, version: str) -> Target:
     """What a request asks for; an empty version leaves the choice to the server.
 

@@ -9,14 +9,16 @@ from google.protobuf.json_format import ParseDict
 
 from inferd.abc import Target
 from inferd.core.errors import ModelNotFound, ModelNotReady, Unsupported, VersionNotFound
+from inferd.protocols.grpc.infer import InferEndpoint
 from inferd.protocols.grpc.schema import message_class, method_names, pool
 from inferd.protocols.grpc.service import AwaitedEndpoint, MessageEndpoint, Method
 from inferd.protocols.oip import repository_api, shared_memory
 from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
 from inferd.protocols.oip.grpc.codec import GrpcCodec, read_parameters
-from inferd.protocols.oip.grpc.infer import PROTOCOL, InferEndpoint, InferStream
-from inferd.protocols.oip.grpc.request import target_of
+from inferd.protocols.oip.grpc.infer import DIALECT, PROTOCOL, InferStream
+from inferd.protocols.oip.grpc.request import target_in, target_of
 from inferd.protocols.oip.plan import planner_of
+from inferd.protocols.oip.shared_memory import OwnedEndpoint
 from inferd.protocols.oip.statistics import model_statistics
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.endpoint import Binding
@@ -50,7 +52,8 @@ class OipGrpc:
 
     def __init__(self, context: ProtocolContext) -> None:
         self._context = context
-        self._infer = InferEndpoint(context)
+        infer = InferEndpoint(context, DIALECT, target_in)
+        self._infer = OwnedEndpoint(infer) if context.regions is not None else infer
 
     def methods(self) -> tuple[Method, ...]:
         """Every method that the service's file declares."""

@@ -1,0 +1,1 @@
+"""TF Serving over gRPC."""
