@@ -176,6 +176,8 @@ class ModelControl:
             ],
             "there": list(model.there),
             "origin": model.origin,
+            "ignored": list(model.skipped),
+            **({"problem": model.problem} if model.problem else {}),
         }
 
     def history(self, name: str, limit: int) -> list[HistoryEvent]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from inferd.core.config import ModelConfig
 from inferd.core.errors import ConfigError, LoadFailed
 from inferd.core.plugins import lookup
 from inferd.repository.artefact import check_artefact, find_artefact
+from inferd.repository.completeness import Complete
 from inferd.repository.model_toml import FILE_NAME, apply, read_model_toml
 from inferd.repository.version_policy import choose_versions
 
@@ -40,21 +42,32 @@ class WantedModel:
     """The path it was found at, for messages."""
     there: tuple[int, ...] = ()
     """Every version found, wanted or not."""
+    problem: str = ""
+    """Why the folder or its configuration cannot be read; then the rest says nothing of what should be served."""
 
 
 Choose = Callable[[ModelConfig, Sequence[int]], Sequence[int]]
 """From a model's configuration and the versions there are, those to serve."""
 
 
-def discover(paths: Sequence[str], *, defaults: ModelConfig, allow_pickle: bool, choose: Choose) -> list[WantedModel]:
+def discover(
+    paths: Sequence[str],
+    *,
+    defaults: ModelConfig,
+    allow_pickle: bool,
+    choose: Choose,
+    why_incomplete: Complete = lambda folder: "",
+    may_be_empty: bool = False,
+) -> list[WantedModel]:
     """The models at ``paths``, in order. ``defaults`` is what a model gets where its ``model.toml`` says nothing.
-    ``choose`` picks the versions, as ``by_policy`` does.
+    ``choose`` picks the versions, as ``by_policy`` does, of those that are complete. A repository that ``may_be_empty``
+    is no error when it is.
 
     Raises ``ConfigError`` when a path does not exist or is no model, or when two models have one name. A broken model
     inside a repository does not raise: it is returned with its ``problems``.
     """
     defaults = replace(defaults, allow_pickle=allow_pickle)
-    wanted = [model for path in paths for model in _discover(path, choose, defaults)]
+    wanted = [model for path in paths for model in _discover(path, choose, defaults, why_incomplete, may_be_empty)]
     origins: dict[str, str] = {}
     for model in wanted:
         if model.name in origins:
@@ -71,24 +84,31 @@ def by_policy(version_policy: str) -> Choose:
     return lambda config, there: choose_versions(config.lifecycle.version_policy or version_policy, there)
 
 
-def _discover(text: str, choose: Choose, defaults: ModelConfig) -> Iterator[WantedModel]:
+def _discover(
+    text: str, choose: Choose, defaults: ModelConfig, why_incomplete: Complete, may_be_empty: bool
+) -> Iterator[WantedModel]:
     path = Path(text)
     if path.is_file() or _is_code(text):
         yield _single(text, defaults)
     elif not path.is_dir():
         raise ConfigError(_missing(path))
     elif _source().versions(text):
-        model = _model_folder(path, choose, defaults)
+        model = _model_folder(path, choose, defaults, why_incomplete)
         if not model.versions and model.problems:
             raise ConfigError(next(iter(model.problems.values())))
         yield model
-    elif models := [child for child in _folders(path) if _has_versions(child)]:
+    elif any(_has_versions(child) is not False for child in _folders(path)):
         for child in _folders(path):
-            if child not in models:
-                logger.warning("%s is ignored: it holds no version folder, such as %s/1", child, child.name)
-        for child in models:
-            yield _model_folder(child, choose, defaults)
-    else:
+            found = _has_versions(child)
+            if found is None:
+                name = _model_name(child.name)
+                reason = f"the folder {child.name} cannot be listed"
+                yield WantedModel(name, replace(defaults, name=name), {}, origin=str(child), problem=reason)
+            elif found:
+                yield _model_folder(child, choose, defaults, why_incomplete)
+            else:
+                _warn_once(f"{child} is ignored: it holds no version folder, such as {child.name}/1")
+    elif not (may_be_empty and all(child.is_dir() or child.name.startswith(".") for child in path.iterdir())):
         yield _lone_folder(path, defaults)
 
 
@@ -113,12 +133,15 @@ def _lone_folder(folder: Path, defaults: ModelConfig) -> WantedModel:
     return _wanted(str(folder), config, {int(absolute.name) if numbered else 1: artefact})
 
 
-def _model_folder(folder: Path, choose: Choose, defaults: ModelConfig) -> WantedModel:
-    there = _source().versions(str(folder))
+def _model_folder(folder: Path, choose: Choose, defaults: ModelConfig, why_incomplete: Complete) -> WantedModel:
+    numbers = _source().versions(str(folder))
+    partial = {version: why for version in numbers if (why := why_incomplete(folder / str(version)))}
+    there = [version for version in numbers if version not in partial]
     versions: dict[int, Path] = {}
     problems: dict[int, str] = {}
     config = replace(defaults, name=_model_name(folder.resolve().name))
     chosen: Sequence[int] = ()
+    problem = ""
     try:
         config = _configure(folder, defaults)
         chosen = choose(config, there)
@@ -128,13 +151,20 @@ def _model_folder(folder: Path, choose: Choose, defaults: ModelConfig) -> Wanted
             except LoadFailed as error:
                 problems[version] = error.message
     except ConfigError as error:
-        problems = dict.fromkeys(chosen or there[-1:], error.message)
-    skipped = tuple(
-        f"{child.name}: not a version number" for child in _folders(folder) if child.name not in map(str, there)
+        problem = error.message
+        problems = dict.fromkeys(chosen or there[-1:], problem)
+    skipped = (
+        *(f"{child.name}: not a version number" for child in _folders(folder) if child.name not in map(str, numbers)),
+        *(f"{version}: {why}" for version, why in partial.items()),
     )
     # Callers see these reasons, and the server's paths are not for them.
-    shown = {version: reason.replace(f"{folder.parent}{os.sep}", "") for version, reason in problems.items()}
-    return WantedModel(config.name, config, versions, skipped, shown, str(folder), tuple(there))
+    shown = {version: _without_path(folder, reason) for version, reason in problems.items()}
+    told = _without_path(folder, problem)
+    return WantedModel(config.name, config, versions, skipped, shown, str(folder), tuple(there), told)
+
+
+def _without_path(folder: Path, reason: str) -> str:
+    return reason.replace(f"{folder.parent}{os.sep}", "")
 
 
 def _configure(folder: Path, defaults: ModelConfig) -> ModelConfig:
@@ -161,15 +191,23 @@ def _is_code(text: str) -> bool:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    try:
+        return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be listed: {error.strerror}") from None
 
 
-def _has_versions(folder: Path) -> bool:
-    """False too for a folder nobody may read, such as lost+found in a mounted repository."""
+def _has_versions(folder: Path) -> bool | None:
+    """None for a folder nobody may read: lost+found in a mounted repository, or a model whose disk is ill."""
     try:
         return bool(_source().versions(str(folder)))
     except LoadFailed:
-        return False
+        return None
+
+
+@cache
+def _warn_once(message: str) -> None:
+    logger.warning("%s", message)
 
 
 def _missing(path: Path) -> str:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,9 @@ class ModelRepository:
         self.labels: dict[str, dict[str, int]] = {}
         self.records: list[VersionRecord] = []
         for model in wanted:
+            if model.problem and not model.there:
+                logger.warning("%s is ignored: %s", model.origin, model.problem)
+                continue
             self.wanted[model.name] = model
             self._add_problems(model, initial=True)
             for version in sorted(model.versions):
@@ -76,9 +80,11 @@ class ModelRepository:
 
     def apply(self, wanted: Sequence[WantedModel]) -> None:
         """Serve ``wanted`` from now on; steps begin at once and go on by themselves. A model with another
-        configuration than before is loaded anew, and one that is gone is drained."""
-        before, self.wanted = self.wanted, {model.name: model for model in wanted}
-        for model in wanted:
+        configuration than before is loaded anew, one that is gone is drained, and one that cannot be read is left as
+        it is."""
+        before = self.wanted
+        self.wanted = {model.name: model for each in wanted if (model := self._readable(each)) is not None}
+        for model in self.wanted.values():
             known = before.get(model.name)
             for record in self._of(model.name):
                 same = known is not None and known.config == model.config
@@ -90,6 +96,17 @@ class ModelRepository:
             self._forget(name)
             self._step(name)
         self._publish()
+
+    def _readable(self, model: WantedModel) -> WantedModel | None:
+        """``model``, or what was last known of one that has a problem; None when that is nothing."""
+        if not model.problem:
+            return model
+        known = next((each for each in self.wanted.values() if each.origin == model.origin), None)
+        if known is None or not known.versions:
+            return model if model.there else None
+        if known.problem != model.problem:
+            logger.error("%s goes on as it was: %s", known.name, model.problem)
+        return replace(known, problem=model.problem)
 
     def reload(self, name: str, version: int | None) -> None:
         """Load the versions that are served (or one of them) again, beside those that serve."""

@@ -24,7 +24,7 @@ import uvicorn
 
 from inferd.core.errors import ConfigError, InferdError
 from inferd.core.lifecycle import VersionState
-from inferd.repository.control import Scan
+from inferd.repository.control import ModelControl, Scan
 from inferd.repository.desired import WantedModel
 from inferd.repository.state import StateStore, open_store
 from inferd.server.announce import announce, show_progress
@@ -33,12 +33,15 @@ from inferd.server.guard import public_bind_refusal
 from inferd.server.hot import hot_protocol
 from inferd.server.keys import Key, keys_from_environment, load_keys
 from inferd.server.live import wanted_object
-from inferd.server.scan import scan_paths
+from inferd.server.scan import completeness_of, scan_paths
 from inferd.server.settings import API_KEYS_VARIABLE, Settings, load_settings, model_defaults
 from inferd.server.timed import reap_connections, timed_protocol
+from inferd.server.watch import RepositoryWatch, check_watchable
 from inferd.telemetry.logs import configure_logging
 
 logger = logging.getLogger("inferd.server")
+
+Follow = Callable[[ModelControl], RepositoryWatch]
 
 EXIT_STRICT = 1
 GC_YOUNG_OBJECTS = 20_000
@@ -83,15 +86,34 @@ class InferdServer(uvicorn.Server):
 def run(settings: Settings, origins: Mapping[str, str] | None = None) -> int:
     """Serve until a signal comes; returns the exit code. Raises ``ConfigError`` for what must be mended first."""
     configure_logging(settings.log_format, settings.log_level)
+    if settings.watch:
+        check_watchable()
     store = open_store(settings.state_file, settings.paths)
-    return _run(settings, scan_paths(settings), partial(scan_paths, settings), store)
+    completeness = completeness_of(settings)
+    scan = partial(scan_paths, settings, completeness=completeness)
+    follow = (
+        partial(
+            RepositoryWatch,
+            completeness=completeness,
+            paths=settings.paths,
+            interval_s=settings.watch_interval_s,
+            settle_s=settings.watch_settle_s,
+        )
+        if settings.watch
+        else None
+    )
+    return _run(settings, scan(), scan, store, follow)
 
 
 def _run(
-    settings: Settings, wanted: Sequence[WantedModel], scan: Scan | None = None, store: StateStore | None = None
+    settings: Settings,
+    wanted: Sequence[WantedModel],
+    scan: Scan | None = None,
+    store: StateStore | None = None,
+    follow: Follow | None = None,
 ) -> int:
     with _event_loop() as runner:
-        return runner.run(_serve(settings, wanted, lambda url, server: None, scan, store))
+        return runner.run(_serve(settings, wanted, lambda url, server: None, scan, store, follow))
 
 
 def _event_loop() -> asyncio.Runner:
@@ -140,8 +162,10 @@ async def _serve(
     on_started: Callable[[str, InferdServer], None],
     scan: Scan | None = None,
     store: StateStore | None = None,
+    follow: Follow | None = None,
 ) -> int:
-    """Listen, load, serve, drain. ``on_started(url, server)`` is called once the server listens."""
+    """Listen, load, serve, drain. ``on_started(url, server)`` is called once the server listens; ``follow`` makes what
+    follows the repository."""
     if settings.default_model and settings.default_model not in {model.name for model in wanted}:
         names = ", ".join(model.name for model in wanted)
         raise ConfigError(f"--default-model {settings.default_model!r} is not served; there are: {names}")
@@ -172,10 +196,12 @@ async def _serve(
     if assembly.grpc is not None:
         await assembly.grpc.start()
     url = _url(settings, listener.getsockname()[1])
-    tasks = (
+    tasks = [
         asyncio.create_task(_load(assembly, server, url)),
         asyncio.create_task(reap_connections(assembly.front, server.server_state.connections)),
-    )
+    ]
+    if follow is not None:
+        tasks.append(asyncio.create_task(follow(assembly.control).run()))
     on_started(url, server)
     await server.serve(sockets=[listener])
     for task in tasks:

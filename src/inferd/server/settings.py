@@ -45,6 +45,16 @@ class Settings:
         "Versions to serve: latest, latest:N, all, or version numbers separated by commas.",
         pattern=r"latest(:[1-9][0-9]*)?|all|[1-9][0-9]*(,[1-9][0-9]*)*",
     )
+    watch: bool = _option(False, "Follow the repository: serve versions that come, drop those that go.")
+    watch_interval_s: float = _option(
+        30.0, "Seconds between looks at a watched repository, besides those that changes cause.", least=0.1
+    )
+    watch_settle_s: float = _option(
+        2.0, "Seconds for which the files of a version must lie still before a watching server loads it.", least=0.05
+    )
+    complete_marker: str = _option(
+        "", "Name of the file that says that a version's folder is complete; until it is there, nothing is loaded."
+    )
     model_control: bool = _option(False, "Let V2's repository API load and unload models.")
     allow_shared_memory: bool = _option(
         False, "Let V2 callers on this machine place tensors in shared memory; they name objects the server opens."
