@@ -22,6 +22,7 @@ from inferd.protocols.grpc.health import Health
 from inferd.protocols.grpc.reflection import Reflection
 from inferd.protocols.grpc.service import GrpcService, Method, StreamEndpoint, refuse
 from inferd.protocols.shared.context import ProtocolContext
+from inferd.protocols.shared.endpoint import DIGEST
 from inferd.server.front import Front, new_request_id
 from inferd.server.settings import Settings
 from inferd.serving.servable import Servable
@@ -131,6 +132,8 @@ class GrpcServer:
             self._log(exchange, context)
             if exchange.status != OK:
                 await _abort(context, exchange)
+            if DIGEST in headers:
+                context.set_trailing_metadata(_metadata(exchange))
             return exchange.answer
 
         return call
@@ -247,15 +250,20 @@ def _headers(context: Any) -> dict[bytes, bytes]:
     return headers
 
 
-async def _abort(context: Any, exchange: GrpcExchange) -> None:
-    """End the call with the exchange's status; what HTTP says in headers goes into the trailing metadata."""
+def _metadata(exchange: GrpcExchange) -> tuple[tuple[str, str], ...]:
+    """What HTTP says in headers, for the trailing metadata."""
     metadata = [("x-request-id", exchange.request_id)]
     for line in exchange.answer_headers.decode("latin-1").splitlines():
         name, _, value = line.partition(": ")
         if name != "content-type":
             metadata.append((name, value))
+    return tuple(metadata)
+
+
+async def _abort(context: Any, exchange: GrpcExchange) -> None:
+    """End the call with the exchange's status."""
     message = exchange.answer[:MAX_STATUS_BYTES].decode("utf-8", "ignore")
-    await context.abort(_CODES[exchange.status], message, tuple(metadata))
+    await context.abort(_CODES[exchange.status], message, _metadata(exchange))
 
 
 def _client(peer: str) -> tuple[str, int] | None:

@@ -19,11 +19,16 @@ from inferd.abc import Exchange, Target
 from inferd.core.errors import Cancelled, InferdError, InvalidRequest
 from inferd.core.messages import InferenceRequest
 from inferd.protocols.shared.context import ProtocolContext
+from inferd.protocols.shared.target import target_of
 from inferd.serving.servable import Servable, Ticket
 
 logger = logging.getLogger("inferd.protocols")
 
 MAX_TIMEOUT_MS = 86_400_000
+VERSION = b"inferd-model-version"
+"""Request header: the version or label to answer with."""
+DIGEST = b"inferd-model-digest"
+"""Request header: answer with the artefact's digest in the header of the same name."""
 
 
 class Reply(Protocol):
@@ -87,7 +92,8 @@ class HotEndpoint:
         """Answer ``exchange``, now or later; never raises."""
         ticket = None
         try:
-            ticket = self._engine.route(self._target, exchange)
+            target = self._target if VERSION not in exchange.headers else self._target_by_header(exchange.headers)
+            ticket = self._engine.route(target, exchange)
             codec: Codec = ticket.servable.bound[self._binding].codec
             if len(exchange.body) > self._context.decode_offload_bytes or b"content-encoding" in exchange.headers:
                 self._decode_elsewhere(exchange, ticket, codec)
@@ -97,6 +103,20 @@ class HotEndpoint:
         # The last line of defence: a defect here must not break the connection's other requests.
         except Exception as error:
             self._give_up(exchange, ticket, error)
+
+    def _target_by_header(self, headers: Mapping[bytes, bytes]) -> Target:
+        """The target with the version or label that the caller's header names. Raises ``InvalidRequest`` when the path
+        says otherwise."""
+        text = headers[VERSION].decode("latin-1")
+        name, version = self._target
+        named = target_of(name or self._engine.table.default_model, text)
+        if version not in (None, named.version):
+            raise InvalidRequest(
+                f"the path asks for version {version}, the Inferd-Model-Version header for {text[:40]!r}",
+                got=text[:40],
+                expected=str(version),
+            )
+        return named if named.name else self._target
 
     def _submit(self, exchange: Exchange, ticket: Ticket, request: InferenceRequest, reply: Reply) -> None:
         headers = exchange.headers
@@ -165,6 +185,8 @@ class HotEndpoint:
         head: bytes = ticket.servable.bound[self._binding].head + reply.content_type
         if ticket.head:
             extra += ticket.head
+        if DIGEST in exchange.headers:
+            extra += b"inferd-model-digest: %b\r\n" % ticket.servable.info["digest"].encode()
         if self._context.tracer is not None:
             traceparent = self._context.tracer.traceparent(exchange.headers)
             if traceparent is not None:
