@@ -5,7 +5,7 @@ Everything a third party writes is synchronous. ``inferd.testing`` publishes a c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -65,6 +65,28 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Free everything. Called once, after the last ``execute`` has returned."""
+        ...
+
+
+class StreamingModel(Protocol):
+    """A ``Model`` that may give several responses to one request. Beside what every model has, it has these.
+
+    It is not ``batchable``. Its ``execute`` answers a request that has exactly one response, and refuses any other as
+    ``InvalidInput``.
+    """
+
+    streaming: bool
+    """True. A model without this attribute gives one response."""
+
+    def stream(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        parameters: Mapping[str, Any],
+        signature: str,
+    ) -> Generator[Mapping[str, np.ndarray], None, None]:
+        """The responses, each as ``execute`` gives its one. It is closed when no more are wanted, and between two
+        responses only; it is called and advanced as ``execute`` is, by one thread at a time."""
         ...
 
 

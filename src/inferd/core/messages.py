@@ -6,13 +6,21 @@ Plain slots classes: a frozen one costs four times as much to create, and these 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from inferd.core.errors import Cancelled, InferdError
 
 NO_PARAMETERS: Mapping[str, Any] = {}
+
+
+class ResponseSink(Protocol):
+    """Takes the responses of a model that gives several to one request."""
+
+    def put(self, outputs: Mapping[str, np.ndarray]) -> bool:
+        """Take one, in the thread of the model, waiting for room; False when no more are wanted."""
+        ...
 
 
 def _ignore(request: InferenceRequest) -> None:
@@ -28,6 +36,8 @@ class InferenceRequest:
     ``deadline_ns`` and all stamps are ``time.monotonic_ns``; 0 means none yet. In order: ``received_ns`` (front),
     ``queued_ns`` (scheduler took it), ``started_ns`` (left the queue in a batch), ``executing_ns`` and
     ``computed_ns`` (the model began and ended).
+
+    With a ``sink`` the model's responses go there one by one, and the request is answered with no outputs after them.
     """
 
     __slots__ = (
@@ -48,6 +58,7 @@ class InferenceRequest:
         "request_id",
         "rows",
         "signature",
+        "sink",
         "started_ns",
         "wanted",
     )
@@ -74,6 +85,7 @@ class InferenceRequest:
         self.on_cancel: Callable[[InferenceRequest], None] = _ignore
         self.outputs: Mapping[str, np.ndarray] | None = None
         self.error: InferdError | None = None
+        self.sink: ResponseSink | None = None
         self.done = False
         self.rows = 1
         self.key: Hashable = None

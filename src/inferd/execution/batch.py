@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from time import monotonic_ns
+from typing import cast
 
 import numpy as np
 
-from inferd.abc import Model
+from inferd.abc import Model, StreamingModel
 from inferd.core.errors import ExecutionFailed, InferdError, InvalidInput, WrongRowCount
-from inferd.core.messages import InferenceRequest
+from inferd.core.messages import InferenceRequest, ResponseSink
 
 logger = logging.getLogger("inferd.execution")
 
@@ -56,6 +58,8 @@ class Batch:
     ) -> Sequence[Outputs | InferdError]:
         first = requests[0]
         try:
+            if first.sink is not None:
+                return (_stream(model, first, first.sink),)
             inputs = stack(requests)
             padding = next((size for size in allowed_sizes if size >= rows), rows) - rows if allowed_sizes else 0
             if padding:
@@ -123,6 +127,19 @@ def split(outputs: Outputs, requests: Sequence[InferenceRequest], rows: int, pad
         results.append({name: array[start:end] for name, array in outputs.items()})
         start = end
     return results
+
+
+def _stream(model: Model, request: InferenceRequest, sink: ResponseSink) -> Outputs:
+    """Give the model's responses to ``sink`` until there are no more, or nobody wants them; no outputs are left.
+
+    Closing the iterator runs the ``finally`` blocks of the model's own code.
+    """
+    streaming = cast(StreamingModel, model)
+    with closing(streaming.stream(request.inputs, request.wanted, request.parameters, request.signature)) as parts:
+        for outputs in parts:
+            if request.done or not sink.put(outputs):
+                break
+    return {}
 
 
 def _as_error(error: BaseException, request: InferenceRequest) -> InferdError:

@@ -35,6 +35,7 @@ def make_servable(loaded: LoadedVersion, loop: asyncio.AbstractEventLoop, metric
         batcher=batcher,
         metrics=version_metrics,
         info=describe_version(loaded),
+        streaming=getattr(loaded.model, "streaming", False),
     )
 
 

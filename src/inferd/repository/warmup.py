@@ -6,12 +6,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from inferd.abc import Model
+from inferd.abc import Model, StreamingModel
 from inferd.core.config import ModelConfig
 from inferd.core.errors import InvalidInput, LoadFailed
 from inferd.core.tensors import Signature, compile_check, example_inputs
@@ -68,6 +70,8 @@ def warm_up(models: Sequence[Model], config: ModelConfig, artefact: Path) -> Mea
         logger.warning("%s refuses made-up inputs (%s): not measured; %s would do", config.name, error, WARMUP_FILE)
         size = config.batching.max_batch_size or UNMEASURED_BATCH_ROWS
         return Measured(batching, size if batching else 1, 0, 0.0, 0, None, time.monotonic() - started)
+    if getattr(model, "streaming", False):
+        return Measured(False, 1, 0, 0.0, 0, None, time.monotonic() - started)
     if not model.batchable:
         cost_us = _cost_us(model, rows, config)
         inline_rows = 1 if _may_run_inline(model, config, cost_us) else 0
@@ -151,7 +155,7 @@ def take_rows(rows: Inputs, count: int) -> Inputs:
 
 def _first_call(model: Model, inputs: Inputs) -> None:
     try:
-        model.execute(inputs, (), {}, "")
+        _first_response(model, inputs)
     # Whatever a framework raises is the reason this version cannot be served.
     except InvalidInput:
         raise
@@ -162,6 +166,15 @@ def _first_call(model: Model, inputs: Inputs) -> None:
             f"put inputs it accepts into {WARMUP_FILE}" if model.user_code else "does its signature say what it takes?"
         )
         raise LoadFailed(f"the model failed in warm-up: {reason}; {hint}") from error
+
+
+def _first_response(model: Model, inputs: Inputs) -> None:
+    """Of a model that gives several, one is enough: nobody knows how many there are."""
+    if not getattr(model, "streaming", False):
+        model.execute(inputs, (), {}, "")
+        return
+    with closing(cast(StreamingModel, model).stream(inputs, (), {}, "")) as responses:
+        next(responses, None)
 
 
 def _check_rows(model: Model, batch: Inputs, rows: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 import re
 import types
@@ -17,6 +18,14 @@ from inferd.core.tensors import DATATYPES, TensorSpec, datatype_name, describe
 
 Specs = Mapping[str, TensorSpec]
 
+_STREAMS = (
+    collections.abc.Iterator,
+    collections.abc.Iterable,
+    collections.abc.Generator,
+    collections.abc.AsyncIterator,
+    collections.abc.AsyncIterable,
+    collections.abc.AsyncGenerator,
+)
 _TEXT = re.compile(r"\s*([A-Z0-9]+)\s*(?:\[([-\d,\s]*)\])?\s*")
 _DATATYPES = {float: "FP64", int: "INT64", bool: "BOOL", str: "BYTES", bytes: "BYTES"}
 # How far a kind of Python number reaches: a list of ints may become floats, never the other way round.
@@ -84,7 +93,7 @@ def results_of(function: Callable[..., Any], declared: Specs, where: str) -> tup
     """
     if declared:
         return tuple(declared.values())
-    annotation = _hints(function).get("return")
+    annotation = _yielded(_hints(function).get("return"))
     if is_dataclass(annotation) or typing.is_typeddict(annotation) or hasattr(annotation, "_fields"):
         hints = typing.get_type_hints(annotation, include_extras=True)
         return tuple(_result(name, hint, where) for name, hint in hints.items())
@@ -179,6 +188,12 @@ def _argument(parameter: inspect.Parameter, hint: Any, declared: TensorSpec | No
             f"annotate it list[{bare.__name__}] or np.ndarray"
         )
     return Argument(TensorSpec(spec.name, spec.datatype, spec.shape, optional), _converter(bare))
+
+
+def _yielded(annotation: Any) -> Any:
+    """What each value of ``Iterator[T]``, ``Generator[T, ...]`` and their asynchronous kin is; else the annotation."""
+    is_stream = typing.get_origin(annotation) in _STREAMS
+    return typing.get_args(annotation)[0] if is_stream else annotation
 
 
 def _result(name: str, hint: Any, where: str) -> TensorSpec:

@@ -7,7 +7,8 @@ import inspect
 import platform
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ import numpy as np
 
 from inferd.abc import Model, ModelMetadata
 from inferd.core.config import ModelConfig
-from inferd.core.errors import LoadFailed
+from inferd.core.errors import InvalidInput, LoadFailed
 from inferd.core.plugins import API_VERSION
 from inferd.core.tensors import Signature, TensorSpec
 from inferd.runtimes.annotations import (
@@ -77,13 +78,17 @@ class PythonModel:
         batchable: bool,
         concurrent: bool,
         loop: PrivateLoop | None,
+        yielding: int | None = None,
     ) -> None:
+        """``yielding`` is the place among ``stages`` of the one that yields, None when all return."""
         self.signatures: Mapping[str, Signature] = {signature.name: signature}
         self.metadata = ModelMetadata(runtime_version=platform.python_version(), platform="python")
         self.batchable = batchable
         self.concurrent = concurrent
         self.max_concurrency = loop.max_concurrency if loop else 1
+        self.streaming = yielding is not None
         self._stages = stages
+        self._yielding = yielding or 0
         self._arguments = arguments
         self._results = signature.outputs
         self._takes_parameters = takes_parameters(stages[0])
@@ -97,10 +102,40 @@ class PythonModel:
         signature: str,
     ) -> Mapping[str, np.ndarray]:
         """Run the user's code on one batch; its exceptions pass through. ``ExecutionFailed`` for a wrong result."""
+        if self.streaming:
+            return only_response(self.stream(inputs, outputs, parameters, signature))
+        return self._collect(self._run(self._stages, self._bind(inputs, parameters)), outputs)
+
+    def stream(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        parameters: Mapping[str, Any],
+        signature: str,
+    ) -> Generator[Mapping[str, np.ndarray], None, None]:
+        """What the user's code yields, one response each; errors as ``execute`` has them."""
+        before, after = self._stages[: self._yielding], self._stages[self._yielding + 1 :]
+        value = self._run(before, self._bind(inputs, parameters))
+        with closing(self._parts(_call(self._stages[self._yielding], value))) as parts:
+            for part in parts:
+                yield self._collect(self._run(after, part), outputs)
+
+    def _parts(self, yielded: Any) -> Generator[Any, None, None]:
+        """The values of a generator; an asynchronous one runs on the private loop."""
+        if self._loop is None or not inspect.isasyncgen(yielded):
+            yield from yielded
+            return
+        try:
+            while (part := self._loop.run(_next(yielded))) is not _END:
+                yield part
+        finally:
+            self._loop.run(yielded.aclose())
+
+    def _bind(self, inputs: Mapping[str, np.ndarray], parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         values = bind(self._arguments, inputs)
-        if self._takes_parameters:
-            values["parameters"] = parameters
-        result = self._run(values) if self._loop is None else self._loop.run(self._run_async(values))
+        return {**values, "parameters": parameters} if self._takes_parameters else values
+
+    def _collect(self, result: Any, outputs: Sequence[str]) -> Mapping[str, np.ndarray]:
         tensors = collect(self._results, result, "the model")
         return {name: tensors[name] for name in outputs} if outputs else tensors
 
@@ -110,19 +145,39 @@ class PythonModel:
             self._loop.close()
         self._stages = ()
 
-    def _run(self, values: Mapping[str, Any]) -> Any:
-        result: Any = values
-        for stage in self._stages:
-            result = _call(stage, result)
-        return result
+    def _run(self, stages: Sequence[Callable[..., Any]], value: Any) -> Any:
+        if self._loop is not None:
+            return self._loop.run(_run_async(stages, value)) if stages else value
+        for stage in stages:
+            value = _call(stage, value)
+        return value
 
-    async def _run_async(self, values: Mapping[str, Any]) -> Any:
-        result: Any = values
-        for stage in self._stages:
-            result = _call(stage, result)
-            if inspect.isawaitable(result):
-                result = await result
-        return result
+
+_END = object()
+
+
+async def _run_async(stages: Sequence[Callable[..., Any]], value: Any) -> Any:
+    for stage in stages:
+        value = _call(stage, value)
+        if inspect.isawaitable(value):
+            value = await value
+    return value
+
+
+async def _next(yielded: AsyncIterator[Any]) -> Any:
+    return await anext(yielded, _END)
+
+
+def only_response(responses: Generator[Mapping[str, np.ndarray], None, None]) -> Mapping[str, np.ndarray]:
+    """The one response of a request that has no more. Raises ``InvalidInput``."""
+    with closing(responses):
+        first = next(responses, None)
+        if first is None or next(responses, None) is not None:
+            raise InvalidInput(
+                "this model answers in parts, and not in one to this request; "
+                "ask its generate_stream, or ModelStreamInfer over gRPC"
+            )
+    return first
 
 
 class PrivateLoop:
@@ -224,14 +279,18 @@ def _build(target: object, folder: Path | None, file: str, config: ModelConfig) 
     if not callable(predict):
         raise LoadFailed(f"{where} has no method predict")
     stages = [stage for stage in (_part(target, "preprocess"), predict, _part(target, "postprocess")) if stage]
-    _refuse_generators(stages, where)
+    yielding = _yielding(stages, predict, where)
     arguments, signature = _signature(stages, target, config, where)
     batchable = bool(getattr(target, "batchable", False)) if config.batchable is None else config.batchable
     if batchable:
+        if yielding is not None:
+            raise LoadFailed(f"{where} says batchable = True, but what predict yields belongs to one request")
         require_rows((*signature.inputs, *signature.outputs), where)
     loop = _loaded(_part(target, "load"), stages, folder, file, config)
     concurrent = loop is not None or bool(getattr(target, "concurrent", False))
-    return PythonModel(stages, arguments, signature, batchable=batchable, concurrent=concurrent, loop=loop)
+    return PythonModel(
+        stages, arguments, signature, batchable=batchable, concurrent=concurrent, loop=loop, yielding=yielding
+    )
 
 
 def _loaded(
@@ -242,7 +301,7 @@ def _loaded(
     config: ModelConfig,
 ) -> PrivateLoop | None:
     """Call the user's ``load``; the private loop when anything of the model is asynchronous."""
-    is_async = any(inspect.iscoroutinefunction(part) for part in (*stages, load))
+    is_async = any(inspect.iscoroutinefunction(part) or inspect.isasyncgenfunction(part) for part in (*stages, load))
     loop = PrivateLoop(config.name, config.execution.max_concurrency) if is_async else None
     try:
         if loop is not None and inspect.iscoroutinefunction(load):
@@ -264,10 +323,15 @@ def _part(target: object, name: str) -> Callable[..., Any] | None:
     return part if callable(part) else None
 
 
-def _refuse_generators(stages: Sequence[Callable[..., Any]], where: str) -> None:
-    for stage in stages:
+def _yielding(stages: Sequence[Callable[..., Any]], predict: Callable[..., Any], where: str) -> int | None:
+    """Where among ``stages`` predict stands when it yields; None when it returns."""
+    found = None
+    for position, stage in enumerate(stages):
         if inspect.isgeneratorfunction(stage) or inspect.isasyncgenfunction(stage):
-            raise LoadFailed(f"{where}: {stage.__name__} yields its results; streams are not served, return them whole")
+            if stage is not predict:
+                raise LoadFailed(f"{where}: {stage.__name__} yields its results; only predict may, return them whole")
+            found = position
+    return found
 
 
 def _signature(

@@ -200,7 +200,7 @@ class Gateway:
 
         token = request_id_context.set(exchange.request_id)
         try:
-            scope.setdefault("state", {})["principal"] = exchange.principal
+            scope.setdefault("state", {}).update(principal=exchange.principal, exchange=exchange)
             await self._app(scope, receive_bounded, send_with_id)
         finally:
             request_id_context.reset(token)

@@ -36,6 +36,7 @@ class Servable:
         "name",
         "signature",
         "signatures",
+        "streaming",
         "ticket",
         "version",
     )
@@ -51,6 +52,7 @@ class Servable:
         batcher: Batcher,
         metrics: VersionMetrics,
         info: Mapping[str, Any],
+        streaming: bool = False,
     ) -> None:
         self.config = config
         self.name = config.name
@@ -64,6 +66,7 @@ class Servable:
         self.default_outputs = config.select_outputs
         self.metadata = metadata
         self.batchable = batchable
+        self.streaming = streaming
         self.batcher = batcher
         self.metrics = metrics
         self.info = info

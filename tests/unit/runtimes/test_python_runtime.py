@@ -295,8 +295,15 @@ def test_a_relative_import_works_while_predicting(tmp_path):
         ("inputs = {'x': 'float[3]'}\ndef predict(x) -> int: ...", "'float[3]' does not describe the tensor 'x'"),
         ("batchable = True\ndef predict(x: int) -> int: ...", "'x' is INT64[]; the first dimension"),
         ("inputs = {'x': 'INT64[-1]'}\ndef predict(x: int) -> int: ...", "annotate it list[int] or np.ndarray"),
-        ("def predict(x: int) -> int:\n    yield 1", "streams are not served"),
-        ("async def predict(x: int) -> int:\n    yield 1", "streams are not served"),
+        ("def predict(x: int):\n    yield 1", "what it returns ('output'); write -> Annotated["),
+        (
+            "batchable = True\ninputs = {'x': 'INT64[-1]'}\noutputs = {'y': 'INT64[-1]'}\ndef predict(x):\n    yield 1",
+            "batchable = True, but what predict yields belongs to one request",
+        ),
+        (
+            "class Model:\n    def preprocess(self, x: int):\n        yield 1\n    def predict(self, x) -> int: ...",
+            "preprocess yields its results; only predict may",
+        ),
     ],
 )
 def test_what_cannot_be_a_model_is_refused_in_one_readable_sentence(tmp_path, code, message):
@@ -406,3 +413,73 @@ def test_bytes_that_are_no_text_are_the_callers_mistake():
 )
 def test_only_python_files_and_targets_are_claimed(path, claimed):
     assert RUNTIME.claims(Path(path)) is claimed
+
+
+@pytest.mark.parametrize("kind", ["Iterator", "Iterable", "Generator"])
+def test_what_predict_yields_is_one_response_each(tmp_path, kind):
+    more = ", None, None" if kind == "Generator" else ""
+    code = f"""
+        from collections.abc import {kind}
+
+        def predict(x: int) -> {kind}[int{more}]:
+            for i in range(x):
+                yield i
+    """
+    model = load(write(tmp_path, code))
+    assert model.streaming
+    assert [describe(spec) for spec in next(iter(model.signatures.values())).outputs] == ["INT64[]"]
+    for count in (0, 3):
+        responses = model.stream({"x": np.array(count)}, (), {}, "")
+        assert [int(each["output"]) for each in responses] == list(range(count))
+    assert model.execute({"x": np.array(1)}, (), {}, "")["output"] == 0
+    for count in (0, 2):
+        with pytest.raises(InvalidInput, match="generate_stream"):
+            model.execute({"x": np.array(count)}, (), {}, "")
+    model.close()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_stages_around_a_predict_that_yields_are_kept_and_it_is_closed_early(tmp_path, is_async):
+    word = "async " if is_async else ""
+    code = f"""
+        closed = []
+
+        class Model:
+            inputs = {{"x": "INT64[]"}}
+            outputs = {{"y": "INT64[]", "z": "INT64[]"}}
+
+            {word}def preprocess(self, x):
+                return {{"count": int(x) * 10}}
+
+            {word}def predict(self, count):
+                try:
+                    for i in range(count):
+                        yield i
+                finally:
+                    closed.append(True)
+
+            def postprocess(self, i):
+                return {{"y": -i, "z": closed.copy() == []}}
+    """
+    model = load(write(tmp_path, code), inputs=(TensorSpec("x", "INT64", ()),))
+    responses = model.stream({"x": np.array(1)}, ("y",), {}, "")
+    assert [next(responses) for _ in range(3)] == [{"y": 0}, {"y": -1}, {"y": -2}]
+    responses.close()
+    late = model.stream({"x": np.array(0)}, ("y",), {}, "")
+    assert list(late) == []
+    model.close()
+
+
+def test_a_yielded_value_that_does_not_fit_is_the_models_failure(tmp_path):
+    code = """
+        outputs = {"y": "INT64[]"}
+
+        def predict(x: int):
+            yield 1
+            yield "two"
+    """
+    model = load(write(tmp_path, code))
+    responses = model.stream({"x": np.array(0)}, (), {}, "")
+    assert next(responses) == {"y": 1}
+    with pytest.raises(ExecutionFailed, match="no INT64 tensor for 'y'"):
+        next(responses)

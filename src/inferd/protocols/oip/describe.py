@@ -73,6 +73,8 @@ def model_config(servable: Servable) -> dict[str, Any]:
             }
         ],
     }
+    if servable.streaming:
+        config["model_transaction_policy"] = {"decoupled": True}
     if servable.batchable and batching["enabled"]:
         config["dynamic_batching"] = {"max_queue_delay_microseconds": int(batching["max_wait_ms"] * 1000)}
     return config

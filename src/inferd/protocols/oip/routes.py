@@ -13,6 +13,7 @@ from inferd.abc import Target
 from inferd.core.errors import InvalidRequest, ModelNotReady, Unsupported
 from inferd.protocols.oip import repository_api, shared_memory
 from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
+from inferd.protocols.oip.generate_routes import mount_generate
 from inferd.protocols.oip.statistics import model_statistics
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.json_exact import read_exact
@@ -33,6 +34,7 @@ def mount(app: FastAPI, context: ProtocolContext) -> None:
     _mount_statistics(app, context)
     _mount_repository(app, context)
     _mount_shared_memory(app, context)
+    mount_generate(app, context)
     _mount_refusals(app, context)
 
 

@@ -77,12 +77,17 @@ class OwnedEndpoint:
 
     def handle(self, exchange: Exchange) -> None:
         """See ``Endpoint``."""
-        exchange.headers = {**exchange.headers, OWNER: exchange.principal.encode()}
+        own(exchange)
         self._endpoint.handle(exchange)
 
     def refuse(self, exchange: Exchange, error: Exception) -> None:
         """See ``Endpoint``."""
         self._endpoint.refuse(exchange, error)
+
+
+def own(exchange: Exchange) -> None:
+    """Say whose regions a request may use."""
+    exchange.headers = {**exchange.headers, OWNER: exchange.principal.encode()}
 
 
 def _bytes(value: Any, name: str, path: str) -> int:

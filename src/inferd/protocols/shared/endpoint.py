@@ -29,6 +29,7 @@ VERSION = b"inferd-model-version"
 """Request header: the version or label to answer with."""
 DIGEST = b"inferd-model-digest"
 """Request header: answer with the artefact's digest in the header of the same name."""
+TIMEOUT_HEADER = b"inferd-timeout-ms"
 
 
 class Reply(Protocol):
@@ -122,10 +123,8 @@ class HotEndpoint:
         headers = exchange.headers
         request.received_ns = exchange.received_ns
         request.request_id = exchange.request_id
-        if request.deadline_ns:
-            request.deadline_ns += exchange.received_ns
-        elif b"inferd-timeout-ms" in headers:
-            request.deadline_ns = exchange.received_ns + _timeout_ns(headers[b"inferd-timeout-ms"])
+        if request.deadline_ns or TIMEOUT_HEADER in headers:
+            set_deadline(request, exchange)
         request.on_done = partial(self._reply, exchange, ticket, reply)
         exchange.on_disconnect = request.cancel
         self._engine.submit(ticket, request)
@@ -264,6 +263,15 @@ class HotEndpoint:
             self._context.loop.call_soon_threadsafe(decoded, result)
 
         self._context.decode_pool.submit(decode)
+
+
+def set_deadline(request: InferenceRequest, exchange: Exchange) -> None:
+    """From the time its body asks for, else from the header, both counted from its arrival. Raises
+    ``InvalidRequest``."""
+    if request.deadline_ns:
+        request.deadline_ns += exchange.received_ns
+    elif TIMEOUT_HEADER in exchange.headers:
+        request.deadline_ns = exchange.received_ns + _timeout_ns(exchange.headers[TIMEOUT_HEADER])
 
 
 def _timeout_ns(value: bytes) -> int:

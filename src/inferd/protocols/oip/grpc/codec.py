@@ -28,8 +28,6 @@ from inferd.protocols.shared.regions import CallerMemory, SharedRegions
 _MAX_KNOWN = 64
 _MAX_KNOWN_BYTES = 4096
 _FINAL_ASKED = "triton_enable_empty_final_response"
-# A response parameter {"triton_final_response": true}, encoded: each request here has exactly one response.
-_FINAL = length_field(4, length_field(1, b"triton_final_response") + length_field(2, b"\x08\x01"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +69,9 @@ class GrpcCodec:
         if request_id:
             text(request_id, "id")
             start += length_field(3, request_id)
-        if head.final:
-            start += _FINAL
         form = head.plan.form
         typed = head.typed and not any(output.binary for output in form.outputs)
-        return GrpcReply(form, start, typed=typed, memory=memory)
+        return GrpcReply(form, start, typed=typed, final=head.final, memory=memory)
 
     def _read(self, parts: RequestParts) -> HeadPlan:
         """Read the head; one whose tensors are raw holds no values and is remembered."""

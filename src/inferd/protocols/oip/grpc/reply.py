@@ -25,24 +25,43 @@ from inferd.protocols.shared.json_write import output_of
 from inferd.protocols.shared.regions import CallerMemory
 
 _RAW_TAG = varint(6 << 3 | 2)
+# The response parameter {"triton_final_response": true}, or false, encoded.
+_FINAL, _NOT_FINAL = (
+    length_field(4, length_field(1, b"triton_final_response") + length_field(2, value))
+    for value in (b"\x08\x01", b"\x08\x00")
+)
 
 
 class GrpcReply:
     """The encoder of one request's answer. ``head`` is the response's name, version, id and parameters, encoded;
-    with ``typed`` the values go where their datatype's contents are, unless one of them has none. ``memory`` has the
-    regions the caller may use."""
+    with ``typed`` the values go where their datatype's contents are, unless one of them has none. ``final`` when the
+    caller asked to be told which response is the last. ``memory`` has the regions the caller may use."""
 
-    __slots__ = ("_form", "_head", "_memory", "_typed", "content_type")
+    __slots__ = ("_final", "_form", "_head", "_memory", "_typed", "content_type")
 
-    def __init__(self, form: AnswerForm, head: bytes, *, typed: bool, memory: CallerMemory | None = None) -> None:
+    def __init__(
+        self, form: AnswerForm, head: bytes, *, typed: bool, final: bool, memory: CallerMemory | None = None
+    ) -> None:
         self.content_type = CONTENT_TYPE
         self._form = form
         self._head = head
+        self._final = final
         self._typed = typed
         self._memory = memory
 
     def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
         """See ``Reply`` of the shared endpoint."""
+        return self._encode(outputs, self._head + _FINAL if self._final else self._head), b""
+
+    def encode_part(self, outputs: Mapping[str, np.ndarray]) -> bytes:
+        """One of several responses."""
+        return self._encode(outputs, self._head + _NOT_FINAL if self._final else self._head)
+
+    def encode_end(self) -> bytes:
+        """What follows the last of several responses: nothing, unless the caller asked for it."""
+        return self._head + _FINAL if self._final else b""
+
+    def _encode(self, outputs: Mapping[str, np.ndarray], head: bytes) -> bytes:
         form = self._form
         arrays = []
         for output in form.outputs:
@@ -51,8 +70,8 @@ class GrpcReply:
                 array = classify(array, output.name, output.classes, form.labels, batchable=form.batchable)
             arrays.append((output.name, _datatype(array, output.name), array))
         if self._typed and all(datatype in FIELDS for _, datatype, _ in arrays):
-            return self._encode_typed(arrays), b""
-        pieces: list[bytes | memoryview] = [self._head]
+            return head + _encode_typed(arrays)
+        pieces: list[bytes | memoryview] = [head]
         raw: list[bytes | memoryview] = []
         for output, (name, datatype, array) in zip(form.outputs, arrays, strict=True):
             buffer = to_buffer(array, name)
@@ -63,16 +82,17 @@ class GrpcReply:
                 size = self._memory.write(output.region, buffer)
                 pieces.append(_shared(name, datatype, array.shape, parameters_of(output.region, size)))
                 raw += (_RAW_TAG, b"\0")
-        return b"".join(pieces + raw), b""
+        return b"".join(pieces + raw)
 
-    def _encode_typed(self, arrays: list[tuple[str, str, np.ndarray]]) -> bytes:
-        message = message_class("inference.ModelInferResponse")()
-        for name, datatype, array in arrays:
-            tensor = message.outputs.add(name=name, datatype=datatype, shape=array.shape)
-            tensor.contents.SetInParent()
-            write_contents(tensor.contents, datatype, array, name)
-        body: bytes = message.SerializeToString()
-        return self._head + body
+
+def _encode_typed(arrays: list[tuple[str, str, np.ndarray]]) -> bytes:
+    message = message_class("inference.ModelInferResponse")()
+    for name, datatype, array in arrays:
+        tensor = message.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        tensor.contents.SetInParent()
+        write_contents(tensor.contents, datatype, array, name)
+    body: bytes = message.SerializeToString()
+    return body
 
 
 @lru_cache(1024)

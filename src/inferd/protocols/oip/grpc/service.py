@@ -70,7 +70,7 @@ class OipGrpc:
         if name == "ModelInfer":
             return Method(path, alike, endpoint=self._infer)
         if name == "ModelStreamInfer":
-            return Method(path, alike, stream=InferStream(self._infer))
+            return Method(path, alike, stream=InferStream(self._infer, self._context))
         if name in _AWAITED:
             return Method(path, alike, endpoint=AwaitedEndpoint(f"inference.{name}Request", self._change(name)))
         if name.startswith("SystemSharedMemory"):
