@@ -12,6 +12,7 @@ from inferd.core.errors import InferdError, LoadFailed
 
 if TYPE_CHECKING:
     from inferd.core.config import ModelConfig
+    from inferd.core.tensors import Signature
     from inferd.repository.loader import LoadedVersion
 
 _COLUMNS = ("model", "version", "runtime", "device", "runs", "load", "warm-up", "cost", "result")
@@ -27,16 +28,21 @@ Examples:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @model_options
 def command(paths: tuple[str, ...], version_policy: str | None, allow_pickle: bool | None) -> int:
-    """Load, warm and infer the models at PATH without serving them.
+    """Load, warm and infer the models at PATH without serving them, and let them through the gate.
+
+    A version comes after the one before it that is checked too: --version-policy latest:2 holds the newest version's
+    signature against the last one's.
 
     Exit code 0 when all of them work, 1 when one does not, 2 when PATH or the configuration is wrong.
     """
     rows = []
     failures: list[str] = []
     for model in find_models(paths, version_policy, allow_pickle):
+        before: Signature | None = None
         for version, artefact in sorted(model.versions.items()):
             try:
-                rows.append(_check(model.config, version, artefact))
+                row, before = _check(model.config, version, artefact, before)
+                rows.append(row)
             except InferdError as error:
                 failures.append(f"{model.name} version {version}: {error.message}")
                 rows.append((model.name, str(version), *[""] * 6, "FAILED"))
@@ -49,14 +55,18 @@ def command(paths: tuple[str, ...], version_policy: str | None, allow_pickle: bo
     return 1 if failures else 0
 
 
-def _check(config: ModelConfig, version: int, artefact: Path) -> tuple[str, ...]:
+def _check(
+    config: ModelConfig, version: int, artefact: Path, before: Signature | None
+) -> tuple[tuple[str, ...], Signature]:
+    """The row of the table, and the signature that the next version comes after."""
     from inferd.repository.loader import load_version
 
-    loaded = load_version(config, version, artefact)
+    loaded = load_version(config, version, artefact, replaces=before)
     try:
         _infer(loaded, artefact)
         times = (f"{loaded.load_s:.2f} s", f"{loaded.warmup_s:.2f} s", f"{loaded.cost_us:.0f} us")
-        return (config.name, str(version), loaded.runtime, loaded.metadata.device, loaded.mode, *times, "ok")
+        row = (config.name, str(version), loaded.runtime, loaded.metadata.device, loaded.mode, *times, "ok")
+        return row, loaded.signature
     finally:
         loaded.close()
 

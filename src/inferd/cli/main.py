@@ -10,6 +10,7 @@ _COMMANDS = {
     "serve": "Serve models over HTTP.",
     "inspect": "Print what is inferred about a model, as a model.toml.",
     "check": "Load, warm and infer without serving.",
+    "golden": "Write golden examples: what a version answers now.",
     "predict": "Predict offline, from a file.",
     "config": "Print each setting and its origin.",
     "keys": "Make API keys.",

@@ -67,6 +67,23 @@ class LifecycleConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class GateConfig:
+    """What a version must prove before it is served. ``golden`` runs the examples beside the artefact, where there are
+    any; outputs may differ from them by ``atol + rtol * |expected|``. ``signature`` "compatible" refuses one that
+    callers of the version before could not use. ``max_latency_ms`` bounds the 99th percentile of a call with
+    ``latency_rows`` rows; 0 means no bound. ``max_batch_difference`` bounds how much rows may differ alone and in a
+    batch."""
+
+    golden: bool = True
+    rtol: float = 1e-3
+    atol: float = 1e-4
+    signature: Literal["any", "compatible"] = "any"
+    max_latency_ms: float = 0.0
+    latency_rows: int = 1
+    max_batch_difference: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Everything known about one model before it is loaded.
 
@@ -85,5 +102,6 @@ class ModelConfig:
     instances: InstanceGroup = field(default_factory=InstanceGroup)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     allow_pickle: bool = False

@@ -171,6 +171,10 @@ class LoadFailed(InferdError):
     code = Code.FAILED_PRECONDITION
 
 
+class GateFailed(LoadFailed):
+    """A version was loaded and does not prove what it must before it is served."""
+
+
 class ConfigError(LoadFailed):
     """A configuration file or setting is wrong; the message names the file, the line and the way out."""
 

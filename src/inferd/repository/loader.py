@@ -16,6 +16,7 @@ from inferd.core.errors import InferdError, LoadFailed, MissingExtra
 from inferd.core.lifecycle import VersionState
 from inferd.core.plugins import available, lookup
 from inferd.core.tensors import Signature
+from inferd.repository.gate import check_gate
 from inferd.repository.manifest import check_manifest
 from inferd.repository.warmup import Measured, warm_up
 from inferd.runtimes.hooks import wrap
@@ -84,9 +85,15 @@ class LoadedVersion:
 
 
 def load_version(
-    config: ModelConfig, version: int, artefact: Path, on_state: Callable[[VersionState], None] = lambda state: None
+    config: ModelConfig,
+    version: int,
+    artefact: Path,
+    on_state: Callable[[VersionState], None] = lambda state: None,
+    *,
+    replaces: Signature | None = None,
 ) -> LoadedVersion:
-    """Load and warm ``artefact``. Slow; call it off the loop. ``on_state`` is told when warming begins.
+    """Load and warm ``artefact``, and let it through the gate. Slow; call it off the loop. ``on_state`` is told when
+    warming begins. ``replaces`` is the signature of the version it comes after.
 
     Raises ``LoadFailed`` with one readable reason; the framework's own error goes to the log.
     """
@@ -103,6 +110,7 @@ def load_version(
         load_s = time.monotonic() - started
         on_state(VersionState.WARMING)
         measured = warm_up(models, config, artefact)
+        check_gate(models[0], measured, config, artefact, replaces)
     except InferdError:
         _close(models)
         raise

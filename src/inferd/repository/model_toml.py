@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-from inferd.core.config import BatchingConfig, ExecutionConfig, InstanceGroup, LifecycleConfig, ModelConfig
+from inferd.core.config import BatchingConfig, ExecutionConfig, GateConfig, InstanceGroup, LifecycleConfig, ModelConfig
 from inferd.core.errors import ConfigError
 from inferd.core.schema import conform
 from inferd.core.tensors import DATATYPES, Signature, TensorSpec
@@ -25,9 +25,10 @@ _SECTIONS: dict[str, type] = {
     "instances": InstanceGroup,
     "execution": ExecutionConfig,
     "lifecycle": LifecycleConfig,
+    "gate": GateConfig,
 }
 _TENSORS = {"input": "inputs", "output": "outputs"}
-_AT_LEAST_ONE = {"max_queue_size", "max_concurrency", "count", "allowed_sizes"}
+_AT_LEAST_ONE = {"max_queue_size", "max_concurrency", "count", "allowed_sizes", "latency_rows"}
 # Not ``allow_pickle``: the folder that brings a pickle must not be able to declare it safe.
 _PLAIN = ("name", "runtime", "select_outputs", "batchable", "nan")
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inferd.core.errors import ConfigError, InferdError, MissingExtra, ModelNotFound
+from inferd.core.errors import ConfigError, GateFailed, InferdError, MissingExtra, ModelNotFound
 from inferd.core.lifecycle import VersionState
+from inferd.core.tensors import Signature
 from inferd.repository.desired import WantedModel
 from inferd.repository.loader import LoadedVersion, load_version
 from inferd.repository.reconcile import Attempt, Load, next_action
@@ -238,7 +239,7 @@ class ModelRepository:
         self._publish()
         started = time.monotonic()
         try:
-            loaded = await loop.run_in_executor(self._pool, self._load_version, record, loop)
+            loaded = await loop.run_in_executor(self._pool, self._load_version, record, loop, self._before(record))
         except InferdError as error:
             self._failed(record, error)
             return
@@ -254,23 +255,33 @@ class ModelRepository:
         self._remember(record, "ready", took)
         logger.info("%s version %d READY %s", record.model, record.version, took)
 
+    def _before(self, record: VersionRecord) -> Signature | None:
+        """The signature of the version that serves now and that ``record`` comes after, or beside."""
+        serving = [each.servable for each in self._of(record.model) if each.servable is not None]
+        return max(serving, key=lambda each: each.version).signature if serving else None
+
     def _failed(self, record: VersionRecord, error: InferdError) -> None:
         record.advance(VersionState.FAILED, error.message)
         logger.error("%s version %d FAILED: %s", record.model, record.version, error.message)
-        if not isinstance(error, ConfigError | MissingExtra) and record.attempt <= record.config.lifecycle.retries:
+        if (
+            not isinstance(error, ConfigError | MissingExtra | GateFailed)
+            and record.attempt <= record.config.lifecycle.retries
+        ):
             delay_s = FIRST_RETRY_S * RETRY_FACTOR ** (record.attempt - 1)
             record.retry_at = time.monotonic() + delay_s
             asyncio.get_running_loop().call_later(delay_s, self._step, record.model)
         self._remember(record, "failed", error.message)
         self._publish()
 
-    def _load_version(self, record: VersionRecord, loop: asyncio.AbstractEventLoop) -> LoadedVersion:
+    def _load_version(
+        self, record: VersionRecord, loop: asyncio.AbstractEventLoop, replaces: Signature | None
+    ) -> LoadedVersion:
         """In the loading thread; states change on the loop."""
 
         def on_state(state: VersionState) -> None:
             loop.call_soon_threadsafe(record.advance, state)
 
-        return load_version(record.config, record.version, record.artefact, on_state)
+        return load_version(record.config, record.version, record.artefact, on_state, replaces=replaces)
 
     async def _retire(self, record: VersionRecord) -> None:
         """Hide a version from new requests, wait for those that hold it, free it."""

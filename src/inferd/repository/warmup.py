@@ -130,7 +130,7 @@ def warmup_rows(signature: Signature, artefact: Path, *, batchable: bool) -> Inp
     file = artefact.parent / WARMUP_FILE
     if file.is_file():
         with np.load(file, allow_pickle=False) as archive:
-            inputs = {name: _as_tensor(archive[name]) for name in archive.files}
+            inputs = {name: as_tensor(archive[name]) for name in archive.files}
         compile_check(signature, batchable=batchable)(inputs)
         return inputs
     inputs = example_inputs(signature, rows=COMPARED_ROWS if batchable else 1)
@@ -141,8 +141,8 @@ def warmup_rows(signature: Signature, artefact: Path, *, batchable: bool) -> Inp
     }
 
 
-def _as_tensor(array: np.ndarray) -> np.ndarray:
-    """Text as an NPZ file holds it becomes BYTES as tensors hold it."""
+def as_tensor(array: np.ndarray) -> np.ndarray:
+    """``array``; text as an NPZ file holds it becomes BYTES as tensors hold it."""
     if array.dtype.kind == "U":
         array = np.char.encode(array, "utf-8")
     return array.astype(object) if array.dtype.kind == "S" else array
