@@ -1,18 +1,19 @@
-"""gRPC: calls a second of inferd's ModelInfer with a real model against a bare `grpc.aio` echo, side by side.
+"""gRPC: calls a second of inferd's ModelInfer with a real model, on each front, against a bare `grpc.aio` echo.
 
-Usage: grpc_calls.py [--seconds 3] [--rounds 3]. Each side is a process of its own, so is the caller.
+Usage: grpc_calls.py [--seconds 3] [--rounds 3]. Each side is a process of its own; the caller is h2load (nghttp2).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import socket
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import grpc
 import numpy as np
@@ -57,69 +58,65 @@ def request_bytes() -> bytes:
     return body
 
 
-async def rate(port: int, connections: int, seconds: float) -> float:
+def rate(port: int, connections: int, seconds: int, body: Path) -> float:
     """Calls a second, each connection asking again as soon as it is answered."""
-    body, done = request_bytes(), 0
-    # Without this option, channels to one address share one connection.
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) for _ in range(connections)]
-    end = time.perf_counter() + seconds
-
-    async def caller(channel: grpc.aio.Channel) -> None:
-        nonlocal done
-        call = channel.unary_unary(METHOD)
-        while time.perf_counter() < end:
-            assert await call(body)
-            done += 1
-
-    started = time.perf_counter()
-    await asyncio.gather(*map(caller, channels))
-    took = time.perf_counter() - started
-    for channel in channels:
-        await channel.close()
-    return done / took
+    command = ["h2load", "-t1", "-m1", f"-c{connections}", f"-D{seconds}s", "-d", str(body)]
+    command += ["-H", "content-type: application/grpc", "-H", "te: trailers", f"http://127.0.0.1:{port}{METHOD}"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done, failed = re.search(r"([\d.]+) req/s", text), re.search(r"(\d+) failed, (\d+) errored", text)
+    if done is None or failed is None or failed.groups() != ("0", "0"):
+        raise RuntimeError(text)
+    return float(done[1])
 
 
-async def wait_for(port: int) -> None:
-    for _ in range(300):
-        try:
-            await rate(port, 1, 0.01)
-            return
-        except grpc.aio.AioRpcError:
-            await asyncio.sleep(0.1)
-    raise RuntimeError("the server does not answer")
+def check(port: int, body: bytes) -> None:
+    """Raise unless the server answers this very request: h2load looks at HTTP's status only."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        assert channel.unary_unary(METHOD)(body, timeout=60, wait_for_ready=True)
+
+
+def measure(ports: dict[str, int], connections: int, options: argparse.Namespace, body: Path) -> None:
+    """Print medians of rounds in which all take turns."""
+    rounds = [
+        {name: rate(port, connections, options.seconds, body) for name, port in ports.items()}
+        for _ in range(options.rounds)
+    ]
+    echo = statistics.median(each["echo"] for each in rounds)
+    print(f"{connections} connections: echo {echo:.0f} calls/s")
+    for name in list(ports)[1:]:
+        ratios = [each[name] / each["echo"] for each in rounds]
+        calls = statistics.median(each[name] for each in rounds)
+        spread = f"[{min(ratios):.2f}-{max(ratios):.2f}]"
+        print(f"  {name}: {calls:.0f} calls/s, {statistics.median(ratios):.2f} of echo {spread}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--echo", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.echo:
         asyncio.run(echo(options.echo))
         return
-    ports = {"echo": free_port(), "inferd": free_port()}
+    names = ("echo", "grpcio", "native")
+    ports = {name: free_port() for name in names}
     folder = str(model_path("logistic").parents[1])
     inferd = [sys.executable, "-c", "from inferd.cli.main import main; main()", "serve", folder]
-    commands = {
-        "echo": [sys.executable, str(Path(__file__)), "--echo", str(ports["echo"])],
-        "inferd": [*inferd, "--port", str(free_port()), "--grpc-port", str(ports["inferd"])],
-    }
-    processes = [subprocess.Popen(each, stderr=subprocess.DEVNULL) for each in commands.values()]
+    commands = [[sys.executable, str(Path(__file__)), "--echo", str(ports["echo"])]]
+    for name in names[1:]:
+        flags = ["--port", str(free_port()), "--grpc-port", str(ports[name]), "--grpc-front", name]
+        commands.append([*inferd, *flags])
+    processes = [subprocess.Popen(each, stderr=subprocess.DEVNULL) for each in commands]
+    message = request_bytes()
     try:
         for port in ports.values():
-            asyncio.run(wait_for(port))
-        for connections in (1, 64):
-            ratios, rates = [], {"echo": 0.0, "inferd": 0.0}
-            for _ in range(options.rounds):
-                for name, port in ports.items():
-                    rates[name] = asyncio.run(rate(port, connections, options.seconds))
-                ratios.append(rates["inferd"] / rates["echo"])
-            print(
-                f"{connections} connections: {statistics.median(ratios):.2f} of echo "
-                f"[{min(ratios):.2f}-{max(ratios):.2f}]; last: {rates['inferd']:.0f} to {rates['echo']:.0f} calls/s"
-            )
+            check(port, message)
+        with NamedTemporaryFile() as file:
+            file.write(b"\0" + len(message).to_bytes(4, "big") + message)
+            file.flush()
+            for connections in (1, 64):
+                measure(ports, connections, options, Path(file.name))
     finally:
         for process in processes:
             process.kill()

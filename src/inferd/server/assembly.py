@@ -37,7 +37,7 @@ from inferd.telemetry.metrics import Metrics
 from inferd.telemetry.tracing import Tracer, make_tracer
 
 if TYPE_CHECKING:
-    from inferd.server.grpc_server import GrpcServer
+    from inferd.server.grpc_server import GrpcListener
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Assembly:
     engine: Engine
     state: ServerState
     tracer: Tracer | None
-    grpc: GrpcServer | None
+    grpc: GrpcListener | None
     experiments: Experiments | None
     regions: SharedRegions | None = None
 
@@ -145,7 +145,7 @@ def assemble(
     return Assembly(settings, front, gateway, repository, control, engine, state, tracer, grpc, experiments, regions)
 
 
-def _grpc(settings: Settings, context: ProtocolContext, front: Front) -> GrpcServer | None:
+def _grpc(settings: Settings, context: ProtocolContext, front: Front) -> GrpcListener | None:
     """The gRPC listener; None where its extra is not installed. Raises ``MissingExtra`` when its port was asked for."""
     try:
         from inferd.server.grpc_server import make_grpc_server

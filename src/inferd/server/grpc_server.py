@@ -10,12 +10,12 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 
 from inferd.abc import Endpoint
-from inferd.core.errors import ConfigError, ModelNotReady
+from inferd.core.errors import ConfigError, MissingExtra, ModelNotReady
 from inferd.core.plugins import available, lookup
 from inferd.protocols.grpc.exchange import OK, TIMEOUT, GrpcExchange
 from inferd.protocols.grpc.health import Health
@@ -39,15 +39,48 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _INVITED = {b"content-type": b"application/json"}
 
 
-def make_grpc_server(settings: Settings, context: ProtocolContext, front: Front) -> GrpcServer:
-    """A server of every gRPC service whose protocol is switched on, with health and reflection; not yet listening."""
+def make_grpc_server(settings: Settings, context: ProtocolContext, front: Front) -> GrpcListener:
+    """A server of every gRPC service whose protocol is switched on, with health and reflection; not yet listening.
+
+    Raises ``MissingExtra`` and ``ConfigError``.
+    """
     names = [name for name in available(GROUP) if not settings.protocols or name in settings.protocols]
-    return GrpcServer([lookup(GROUP, name)(context) for name in names], context, front, settings)
+    server = GrpcServer([lookup(GROUP, name)(context) for name in names], context, front, settings)
+    if settings.grpc_front == "grpcio":
+        return server
+    try:
+        from inferd.server.grpc_native import NativeGrpcServer
+    except ModuleNotFoundError as error:
+        raise MissingExtra("--grpc-front native", "grpc-fast") from error
+    return NativeGrpcServer(server, front, settings)
+
+
+class GrpcListener(Protocol):
+    """One gRPC listener over the engine. Used on the loop's thread. ``address`` is set once it listens; ``refusal``
+    says why it does not, when that is no error."""
+
+    address: str
+    refusal: str
+
+    def bind(self, servable: Servable) -> None:
+        """Prepare a version that has become ready."""
+        ...
+
+    async def start(self) -> None:
+        """Listen. A port that was asked for and is taken raises ``ConfigError``; the default one is given up."""
+        ...
+
+    def begin_stop(self, grace_s: float) -> None:
+        """Take no more calls; what was accepted may finish within ``grace_s`` seconds."""
+        ...
+
+    async def stopped(self) -> None:
+        """Return when the last call has ended."""
+        ...
 
 
 class GrpcServer:
-    """One gRPC listener over the engine. Used on the loop's thread. ``address`` is set once it listens; ``refusal``
-    says why it does not, when that is no error."""
+    """The listener on grpcio. ``methods`` are those of all services, with health and reflection."""
 
     def __init__(
         self, services: Sequence[GrpcService], context: ProtocolContext, front: Front, settings: Settings
@@ -65,6 +98,7 @@ class GrpcServer:
         health = Health(names, lambda: not context.blockers(None))
         methods += health.methods()
         methods += Reflection([*names, health.name]).methods()
+        self.methods: Sequence[Method] = methods
         self._handlers = {method.path: self._handler(method) for method in methods}
 
     def bind(self, servable: Servable) -> None:
@@ -76,25 +110,35 @@ class GrpcServer:
         """Listen. A port that was asked for and is taken raises ``ConfigError``; the default one is given up."""
         settings = self._settings
         try:
-            address = _free_address(settings.host, DEFAULT_PORT if settings.grpc_port is None else settings.grpc_port)
-            server = grpc.aio.server(options=_options(settings))
-            server.add_generic_rpc_handlers((_Lookup(self._handlers),))
-            if settings.tls_certificate:
-                pair = Path(settings.tls_key).read_bytes(), Path(settings.tls_certificate).read_bytes()
-                server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
-            else:
-                server.add_insecure_port(address)
+            address = free_address(settings.host, DEFAULT_PORT if settings.grpc_port is None else settings.grpc_port)
+            await self.listen(address)
         except (OSError, RuntimeError) as error:
-            if settings.grpc_port is not None:
-                raise ConfigError(
-                    f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: {_reason(error)}; "
-                    "choose another with --grpc-port, or 0 for none"
-                ) from error
-            self.refusal = f"port {DEFAULT_PORT}: {_reason(error)}; choose another with --grpc-port"
+            self.refusal = self.refuse_address(error)
             return
+        self.address = address
+
+    async def listen(self, address: str) -> None:
+        """Listen on exactly this address, of TCP or ``unix:PATH``. Raises ``OSError`` or ``RuntimeError``."""
+        settings = self._settings
+        server = grpc.aio.server(options=_options(settings))
+        server.add_generic_rpc_handlers((_Lookup(self._handlers),))
+        if settings.tls_certificate:
+            pair = Path(settings.tls_key).read_bytes(), Path(settings.tls_certificate).read_bytes()
+            server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        else:
+            server.add_insecure_port(address)
         await server.start()
         self._server = server
-        self.address = address
+
+    def refuse_address(self, error: Exception) -> str:
+        """Why the default port was given up. Raises ``ConfigError`` for one that was asked for."""
+        settings = self._settings
+        if settings.grpc_port is not None:
+            raise ConfigError(
+                f"cannot listen on {settings.host}:{settings.grpc_port} for gRPC: {reason(error)}; "
+                "choose another with --grpc-port, or 0 for none"
+            ) from error
+        return f"port {DEFAULT_PORT}: {reason(error)}; choose another with --grpc-port"
 
     def begin_stop(self, grace_s: float) -> None:
         """Take no more calls; what was accepted may finish within ``grace_s`` seconds."""
@@ -133,7 +177,7 @@ class GrpcServer:
             if exchange.status != OK:
                 await _abort(context, exchange)
             if DIGEST in headers:
-                context.set_trailing_metadata(_metadata(exchange))
+                context.set_trailing_metadata(trailers_of(exchange.request_id, exchange.answer_headers))
             return exchange.answer
 
         return call
@@ -168,7 +212,7 @@ class GrpcServer:
 
     def _log(self, exchange: GrpcExchange, context: Any) -> None:
         if self._front.access_log is not None:
-            self._front.access_log(exchange, _client(context.peer()), len(exchange.answer))
+            self._front.access_log(exchange, client_of(context.peer()), len(exchange.answer))
 
 
 class _Stream:
@@ -226,7 +270,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     ]
 
 
-def _free_address(host: str, port: int) -> str:
+def free_address(host: str, port: int) -> str:
     """``host:port``, as an address. Raises ``OSError`` when another listens there: grpcio would only log why."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host.strip("[]"), port), family=family) as probe:
@@ -234,7 +278,8 @@ def _free_address(host: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What the operating system says of an error, or the error itself."""
     return getattr(error, "strerror", None) or str(error)
 
 
@@ -250,10 +295,10 @@ def _headers(context: Any) -> dict[bytes, bytes]:
     return headers
 
 
-def _metadata(exchange: GrpcExchange) -> tuple[tuple[str, str], ...]:
+def trailers_of(request_id: str, headers: bytes) -> tuple[tuple[str, str], ...]:
     """What HTTP says in headers, for the trailing metadata."""
-    metadata = [("x-request-id", exchange.request_id)]
-    for line in exchange.answer_headers.decode("latin-1").splitlines():
+    metadata = [("x-request-id", request_id)]
+    for line in headers.decode("latin-1").splitlines():
         name, _, value = line.partition(": ")
         if name != "content-type":
             metadata.append((name, value))
@@ -262,11 +307,16 @@ def _metadata(exchange: GrpcExchange) -> tuple[tuple[str, str], ...]:
 
 async def _abort(context: Any, exchange: GrpcExchange) -> None:
     """End the call with the exchange's status."""
-    message = exchange.answer[:MAX_STATUS_BYTES].decode("utf-8", "ignore")
-    await context.abort(_CODES[exchange.status], message, _metadata(exchange))
+    trailers = trailers_of(exchange.request_id, exchange.answer_headers)
+    await context.abort(_CODES[exchange.status], status_message(exchange.answer), trailers)
 
 
-def _client(peer: str) -> tuple[str, int] | None:
+def status_message(answer: bytes) -> str:
+    """An error's text, as long as a status may carry it."""
+    return answer[:MAX_STATUS_BYTES].decode("utf-8", "ignore")
+
+
+def client_of(peer: str) -> tuple[str, int] | None:
     """Address and port of ``ipv4:127.0.0.1:50000`` or ``ipv6:%5B::1%5D:50000``."""
     address, _, port = peer.partition(":")[2].rpartition(":")
     return (address.replace("%5B", "").replace("%5D", ""), int(port)) if port.isdigit() else None

@@ -40,6 +40,9 @@ class Settings:
     grpc_port: int | None = _option(
         None, "Port of gRPC; 0: none. Left out, it is 8001, given up when that is taken.", least=0, most=65535
     )
+    grpc_front: Literal["grpcio", "native"] = _option(
+        "grpcio", "gRPC listener: native takes unary calls in Rust; needs inferd[grpc-fast], and has no TLS."
+    )
     version_policy: str = _option(
         "latest",
         "Versions to serve: latest, latest:N, all, or version numbers separated by commas.",

@@ -1,11 +1,11 @@
-"""One server for all tests of this folder."""
+"""One server for all tests of this folder, on each gRPC front."""
 
 import pytest
 from grpc_support import Served
 
 
-@pytest.fixture(scope="session")
-def served(tmp_path_factory):
-    server = Served(tmp_path_factory.mktemp("grpc"))
+@pytest.fixture(scope="session", params=["grpcio", "native"])
+def served(request, tmp_path_factory):
+    server = Served(tmp_path_factory.mktemp("grpc"), "--grpc-front", request.param)
     yield server
     server.close()

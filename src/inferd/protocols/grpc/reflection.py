@@ -42,7 +42,8 @@ class Reflection:
         asked = request.WhichOneof("message_request")
         try:
             if asked == "list_services":
-                response.list_services_response.service.extend({"name": name} for name in self._services)
+                for name in self._services:
+                    response.list_services_response.service.add(name=name)
             elif asked == "file_by_filename":
                 self._put_files(response, pool().FindFileByName(request.file_by_filename))
             elif asked == "file_containing_symbol":
