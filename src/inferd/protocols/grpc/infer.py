@@ -10,6 +10,8 @@ from inferd.protocols.grpc.service import refuse
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.endpoint import Dialect, HotEndpoint
 
+_MAX_KEPT = 1024
+
 
 class InferEndpoint:
     """Finds the target in the message and leaves the rest to the ``HotEndpoint`` of that target, which see for
@@ -22,6 +24,7 @@ class InferEndpoint:
         self._dialect = dialect
         self._target_in = target_in
         self._binding = binding
+        self._endpoints: dict[Target, HotEndpoint] = {}
 
     def handle(self, exchange: Exchange) -> None:
         """Answer ``exchange``, now or later; never raises."""
@@ -32,7 +35,15 @@ class InferEndpoint:
             self._context.metrics.count_unrouted(self._dialect.protocol, outcome)
             self.refuse(exchange, error)
             return
-        HotEndpoint(self._context, target, self._dialect, self._binding).handle(exchange)
+        (self._endpoints.get(target) or self._make(target)).handle(exchange)
+
+    def _make(self, target: Target) -> HotEndpoint:
+        """Kept for the next request; names come from callers, so not for ever."""
+        if len(self._endpoints) >= _MAX_KEPT:
+            self._endpoints.clear()
+        endpoint = HotEndpoint(self._context, target, self._dialect, self._binding)
+        self._endpoints[target] = endpoint
+        return endpoint
 
     def refuse(self, exchange: Exchange, error: Exception) -> None:
         """Answer with ``error``; the server's own checks call this."""

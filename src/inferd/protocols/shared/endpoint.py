@@ -70,11 +70,13 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A protocol's name, and how it words an error: ``phrase(error, request_id)`` gives status and body."""
+    """A protocol's name, and how it words an error: ``phrase(error, request_id)`` gives status and body. Without
+    ``has_headers`` those of an answer reach nobody, unless the request asks for a digest."""
 
     protocol: str
     error_type: bytes
     phrase: Callable[[Exception, str], tuple[int, bytes]]
+    has_headers: bool = True
 
 
 class HotEndpoint:
@@ -87,6 +89,7 @@ class HotEndpoint:
         self._target = target
         self._dialect = dialect
         self._protocol = dialect.protocol
+        self._has_headers = dialect.has_headers
         self._binding = binding or dialect.protocol
 
     def handle(self, exchange: Exchange) -> None:
@@ -140,7 +143,10 @@ class HotEndpoint:
                 raise request.error or Cancelled("the request was given up")
             body, extra = reply.encode(outputs)
             encoded_ns = monotonic_ns()
-            exchange.respond(200, self._headers(ticket, reply, extra, exchange, request, encoded_ns), body)
+            lines = b""
+            if self._has_headers or DIGEST in exchange.headers:
+                lines = self._headers(ticket, reply, extra, exchange, request, encoded_ns)
+            exchange.respond(200, lines, body)
         except Cancelled:
             outcome = "cancelled"
             encoded_ns = done_ns

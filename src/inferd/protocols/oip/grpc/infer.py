@@ -25,7 +25,7 @@ from inferd.protocols.shared.streaming import answering
 from inferd.serving.servable import Servable
 
 PROTOCOL = "oip-grpc"
-DIALECT = Dialect(PROTOCOL, CONTENT_TYPE, phrase)
+DIALECT = Dialect(PROTOCOL, CONTENT_TYPE, phrase, has_headers=False)
 MAX_IN_FLIGHT = 64
 """Requests of one stream that are taken before the first of them is answered; then reading waits."""
 

@@ -24,7 +24,7 @@ from inferd.protocols.tfserving.grpc.spec import target_in, target_of
 from inferd.serving.servable import Servable
 
 PROTOCOL = "tfserving-grpc"
-DIALECT = Dialect(PROTOCOL, CONTENT_TYPE, phrase)
+DIALECT = Dialect(PROTOCOL, CONTENT_TYPE, phrase, has_headers=False)
 _PACKAGE = "tensorflow.serving"
 _PREDICTION, _MODELS = f"/{_PACKAGE}.PredictionService", f"/{_PACKAGE}.ModelService"
 _CLASSIFY, _REGRESS = f"{PROTOCOL}:classify", f"{PROTOCOL}:regress"
