@@ -12,7 +12,6 @@ from inferd.core.errors import InferdError, LoadFailed
 
 if TYPE_CHECKING:
     from inferd.core.config import ModelConfig
-    from inferd.core.tensors import Signature
     from inferd.repository.loader import LoadedVersion
 
 _COLUMNS = ("model", "version", "runtime", "device", "runs", "load", "warm-up", "cost", "result")
@@ -38,7 +37,7 @@ def command(paths: tuple[str, ...], version_policy: str | None, allow_pickle: bo
     rows = []
     failures: list[str] = []
     for model in find_models(paths, version_policy, allow_pickle):
-        before: Signature | None = None
+        before: LoadedVersion | None = None
         for version, artefact in sorted(model.versions.items()):
             try:
                 row, before = _check(model.config, version, artefact, before)
@@ -56,17 +55,17 @@ def command(paths: tuple[str, ...], version_policy: str | None, allow_pickle: bo
 
 
 def _check(
-    config: ModelConfig, version: int, artefact: Path, before: Signature | None
-) -> tuple[tuple[str, ...], Signature]:
-    """The row of the table, and the signature that the next version comes after."""
+    config: ModelConfig, version: int, artefact: Path, before: LoadedVersion | None
+) -> tuple[tuple[str, ...], LoadedVersion]:
+    """The row of the table, and the version that the next one comes after."""
     from inferd.repository.loader import load_version
 
-    loaded = load_version(config, version, artefact, replaces=before)
+    loaded = load_version(config, version, artefact, before=before)
     try:
         _infer(loaded, artefact)
         times = (f"{loaded.load_s:.2f} s", f"{loaded.warmup_s:.2f} s", f"{loaded.cost_us:.0f} us")
         row = (config.name, str(version), loaded.runtime, loaded.metadata.device, loaded.mode, *times, "ok")
-        return row, loaded.signature
+        return row, loaded
     finally:
         loaded.close()
 

@@ -90,10 +90,10 @@ def load_version(
     artefact: Path,
     on_state: Callable[[VersionState], None] = lambda state: None,
     *,
-    replaces: Signature | None = None,
+    before: LoadedVersion | None = None,
 ) -> LoadedVersion:
     """Load and warm ``artefact``, and let it through the gate. Slow; call it off the loop. ``on_state`` is told when
-    warming begins. ``replaces`` is the signature of the version it comes after.
+    warming begins. ``before`` is the version it comes after.
 
     Raises ``LoadFailed`` with one readable reason; the framework's own error goes to the log.
     """
@@ -109,8 +109,9 @@ def load_version(
             models.extend(_load_model(runtime, config, artefact) for _ in range(config.instances.count - 1))
         load_s = time.monotonic() - started
         on_state(VersionState.WARMING)
-        measured = warm_up(models, config, artefact)
-        check_gate(models[0], measured, config, artefact, replaces)
+        alike = before is not None and replace(before.config, batching=config.batching) == config
+        measured = warm_up(models, config, artefact, before.measured if before is not None and alike else None)
+        check_gate(models[0], measured, config, artefact, before.signature if before is not None else None)
     except InferdError:
         _close(models)
         raise

@@ -13,9 +13,9 @@ from typing import Any
 
 from inferd.core.errors import ConfigError, GateFailed, InferdError, MissingExtra, ModelNotFound
 from inferd.core.lifecycle import VersionState
-from inferd.core.tensors import Signature
 from inferd.repository.desired import WantedModel
 from inferd.repository.loader import LoadedVersion, load_version
+from inferd.repository.memory import give_back
 from inferd.repository.reconcile import Attempt, Load, next_action
 from inferd.repository.record import VersionRecord
 from inferd.repository.servables import make_servable
@@ -140,7 +140,7 @@ class ModelRepository:
         except TimeoutError:
             logger.error("requests were still running when the time to drain was over")
         for record in self.records:
-            self._unload(record)
+            await self._free(record)
         self._publish()
         self._store.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -255,10 +255,10 @@ class ModelRepository:
         self._remember(record, "ready", took)
         logger.info("%s version %d READY %s", record.model, record.version, took)
 
-    def _before(self, record: VersionRecord) -> Signature | None:
-        """The signature of the version that serves now and that ``record`` comes after, or beside."""
-        serving = [each.servable for each in self._of(record.model) if each.servable is not None]
-        return max(serving, key=lambda each: each.version).signature if serving else None
+    def _before(self, record: VersionRecord) -> LoadedVersion | None:
+        """The version that serves now and that ``record`` comes after, or beside."""
+        serving = [each.loaded for each in self._of(record.model) if each.loaded is not None]
+        return max(serving, key=lambda each: each.version) if serving else None
 
     def _failed(self, record: VersionRecord, error: InferdError) -> None:
         record.advance(VersionState.FAILED, error.message)
@@ -274,14 +274,14 @@ class ModelRepository:
         self._publish()
 
     def _load_version(
-        self, record: VersionRecord, loop: asyncio.AbstractEventLoop, replaces: Signature | None
+        self, record: VersionRecord, loop: asyncio.AbstractEventLoop, before: LoadedVersion | None
     ) -> LoadedVersion:
         """In the loading thread; states change on the loop."""
 
         def on_state(state: VersionState) -> None:
             loop.call_soon_threadsafe(record.advance, state)
 
-        return load_version(record.config, record.version, record.artefact, on_state, replaces=replaces)
+        return load_version(record.config, record.version, record.artefact, on_state, before=before)
 
     async def _retire(self, record: VersionRecord) -> None:
         """Hide a version from new requests, wait for those that hold it, free it."""
@@ -290,7 +290,7 @@ class ModelRepository:
             await record.servable.drained()
         if self._closing:
             return
-        self._unload(record)
+        await self._free(record)
         self._remember(record, "unloaded", "")
         logger.info("%s version %d UNLOADED", record.model, record.version)
         self._forget(record.model)
@@ -299,13 +299,16 @@ class ModelRepository:
             self.records.remove(record)
         self._publish()
 
-    def _unload(self, record: VersionRecord) -> None:
+    async def _free(self, record: VersionRecord) -> None:
+        """Unload; frameworks take their time to free a model, so not on the loop."""
         if record.servable is None or record.loaded is None:
             return
         record.advance(VersionState.UNLOADING)
         record.servable.batcher.close()
-        record.loaded.close()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._pool, record.loaded.close)
         record.servable = record.loaded = None
+        await loop.run_in_executor(self._pool, give_back)
         record.advance(VersionState.UNLOADED)
 
     def _remember(self, record: VersionRecord, event: str, why: str) -> None:

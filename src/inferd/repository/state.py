@@ -131,6 +131,10 @@ class StateStore:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("BEGIN EXCLUSIVE")
             connection.execute("COMMIT")
+            # Otherwise each write waits for the disk, and with it every request; a crash of the machine may lose the
+            # last ones.
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(_SCHEMA)
         except sqlite3.OperationalError as error:
             if "locked" in str(error):

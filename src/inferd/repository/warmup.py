@@ -30,6 +30,8 @@ TIMED_CALLS = 200
 TIMED_S = 0.02
 TIMED_ROUNDS = 3
 COMPARED_ROWS = 8
+CONFIRMING_CALLS = 5
+CONFIRMED_FACTOR = 1.5
 
 Inputs = Mapping[str, np.ndarray]
 
@@ -52,8 +54,9 @@ class Measured:
     seconds: float
 
 
-def warm_up(models: Sequence[Model], config: ModelConfig, artefact: Path) -> Measured:
-    """Execute every model, then time the first one at growing batch sizes.
+def warm_up(models: Sequence[Model], config: ModelConfig, artefact: Path, before: Measured | None = None) -> Measured:
+    """Execute every model, then time the first one at growing batch sizes. What was measured of the version ``before``
+    is taken over when a few calls confirm it: callers of that one should not wait for thousands of calls.
 
     Raises ``LoadFailed`` when the model fails on inputs made from its own signature or from ``warmup.npz``.
     """
@@ -77,11 +80,33 @@ def warm_up(models: Sequence[Model], config: ModelConfig, artefact: Path) -> Mea
         inline_rows = 1 if _may_run_inline(model, config, cost_us) else 0
         return Measured(False, 1, inline_rows, cost_us, 1, None, time.monotonic() - started)
     _check_rows(model, take_rows(rows, 2), 2)
-    size, inline_rows, cost_us, cost_of_rows = _grow(model, rows, config, batching)
+    taken_over = _confirm(model, rows, config, before) if before is not None else None
+    size, inline_rows, cost_us, cost_of_rows = taken_over or _grow(model, rows, config, batching)
     for padded in config.batching.allowed_sizes if batching else ():
         model.execute(take_rows(rows, padded), (), {}, "")
     difference = _batch_difference(model, rows) if batching else None
     return Measured(batching, size, inline_rows, cost_us, cost_of_rows, difference, time.monotonic() - started)
+
+
+def _confirm(model: Model, rows: Inputs, config: ModelConfig, before: Measured) -> tuple[int, int, float, int] | None:
+    """What ``_grow`` returned for the version before, if this one is no slower where that matters."""
+    if not before.cost_of_rows:
+        return None
+    if before.inline_rows and not _may_run_inline(model, config, _least_us(model, take_rows(rows, before.inline_rows))):
+        return None
+    cost_us = _least_us(model, take_rows(rows, before.cost_of_rows))
+    if cost_us > CONFIRMED_FACTOR * before.cost_us:
+        return None
+    return before.max_batch_size, before.inline_rows, cost_us, before.cost_of_rows
+
+
+def _least_us(model: Model, inputs: Inputs) -> float:
+    samples = []
+    for _ in range(CONFIRMING_CALLS):
+        start = time.perf_counter()
+        model.execute(inputs, (), {}, "")
+        samples.append((time.perf_counter() - start) * 1e6)
+    return min(samples)
 
 
 def _grow(model: Model, rows: Inputs, config: ModelConfig, batching: bool) -> tuple[int, int, float, int]:

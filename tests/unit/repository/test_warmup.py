@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,32 @@ def test_rows_of_a_warmup_file_are_used(tmp_path):
     seen = []
     warm_up([FakeModel(lambda x: seen.append(x) or x)], config(), tmp_path / "model.bin")
     np.testing.assert_array_equal(seen[0], rows[:1])
+
+
+def counted(compute=lambda x: x):
+    calls = []
+    return FakeModel(lambda x: calls.append(len(x)) or compute(x)), calls
+
+
+def test_what_was_measured_of_the_version_before_is_taken_over_when_a_few_calls_confirm_it():
+    fast = config(execution=ExecutionConfig(inline_max_us=1e6))
+    before = warm_up([FakeModel()], fast, NOWHERE)
+    before = replace(before, cost_us=1e6)
+    model, calls = counted()
+    after = warm_up([model], fast, NOWHERE, before)
+    assert (after.max_batch_size, after.inline_rows) == (before.max_batch_size, before.inline_rows)
+    assert after.cost_us < before.cost_us
+    assert len(calls) < 40
+
+
+def test_a_version_that_is_slower_than_the_one_before_is_measured_for_itself():
+    before = replace(warm_up([FakeModel()], config(), NOWHERE), cost_us=1e-6)
+    model, calls = counted()
+    warm_up([model], config(), NOWHERE, before)
+    assert len(calls) > 100
+
+
+def test_a_version_that_may_no_longer_run_inline_is_measured_for_itself():
+    before = replace(warm_up([FakeModel()], config(), NOWHERE), cost_us=1e9, inline_rows=1024)
+    slow = config(execution=ExecutionConfig(mode="thread"))
+    assert warm_up([FakeModel()], slow, NOWHERE, before).inline_rows == 0

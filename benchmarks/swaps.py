@@ -1,0 +1,209 @@
+"""Versions that come and go: what callers notice of 100 swaps, and what 50 cycles of load, infer, unload leave behind.
+
+Usage: swaps.py [--swaps 100] [--cycles 50] [--pause-s 0.2] [--connections 4] [--width 256].
+Each version answers its own number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import multiprocessing
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+JSON = {"Content-Type": "application/json"}
+STEADY_S = 5.0
+KEPT_VERSIONS = 3
+
+
+def write_version(model: Path, version: int, width: int) -> None:
+    """A network of two layers of ``width`` whose answer to zeros is ``version``."""
+    rng = np.random.default_rng(version)
+    weights = [rng.normal(size=shape).astype(np.float32) for shape in ((4, width), (width, width), (width, 1))]
+    tensors = [onnx.numpy_helper.from_array(array, f"w{i}") for i, array in enumerate(weights)]
+    tensors.append(onnx.numpy_helper.from_array(np.array([version], np.float32), "version"))
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "w1"], ["c"]),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("MatMul", ["d", "w2"], ["e"]),
+        helper.make_node("Add", ["e", "version"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, size]) for name, size in (("x", 4), ("y", 1))]
+    graph = helper.make_graph(nodes, "version", ends[:1], ends[1:], tensors)
+    folder = model / str(version)
+    partial = model / f".{version}"
+    partial.mkdir(parents=True)
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(file, partial / "model.onnx")
+    partial.rename(folder)
+
+
+def call(port: int, method: str, path: str, body: str = "") -> Any:
+    """The JSON answer of one control call."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection.request(method, path, body, JSON)
+    response = connection.getresponse()
+    text = response.read()
+    if response.status != 200:
+        raise SystemExit(f"{method} {path}: {response.status} {text.decode()}")
+    return json.loads(text)
+
+
+def ask_forever(port: int, connections: int, pipe: Connection) -> None:
+    """A process of its own: ask on each connection as soon as it is answered, until told to stop. Sends back pairs of
+    time and latency in seconds, and how many answers were wrong."""
+    import asyncio
+
+    body = b'{"instances": [[0, 0, 0, 0]]}'
+    request = (
+        b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    taken: list[tuple[float, float]] = []
+    wrong = 0
+
+    async def caller() -> None:
+        nonlocal wrong
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while not pipe.poll():
+            started = time.perf_counter()
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            headers = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
+            answer = await reader.readexactly(int(headers[b"content-length"]))
+            now = time.perf_counter()
+            taken.append((now, now - started))
+            version = headers.get(b"inferd-model-version", b"0")
+            if not head.startswith(b"HTTP/1.1 200") or answer != b'{"predictions":[[%d.0]]}' % int(version):
+                wrong += 1
+
+    async def main() -> None:
+        await asyncio.gather(*(caller() for _ in range(connections)))
+
+    asyncio.run(main())
+    pipe.send((taken, wrong))
+
+
+def p99_ms(taken: list[tuple[float, float]], start: float, end: float) -> float:
+    return float(np.quantile([latency for at, latency in taken if start <= at < end], 0.99) * 1e3)
+
+
+def resident_mb(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise SystemExit("no VmRSS")
+
+
+def start(repository: Path) -> tuple[subprocess.Popen[bytes], int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    inferd = [sys.executable, "-c", "from inferd.cli.main import main; raise SystemExit(main())"]
+    command = [*inferd, "serve", str(repository), "--port", str(port), "--grpc-port", "0"]
+    state = {**os.environ, "XDG_STATE_HOME": str(repository.parent / "state")}
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=state)
+    for _ in range(1200):
+        try:
+            call(port, "GET", "/ready")
+            return server, port
+        except (OSError, SystemExit):
+            time.sleep(0.05)
+    raise SystemExit("the server did not start")
+
+
+def swaps(repository: Path, count: int, connections: int, width: int, pause_s: float) -> None:
+    """Swap versions while callers ask, and print what they noticed."""
+    model, made = repository / "m", repository.parent / "made"
+    for version in range(1, count + 2):
+        write_version(made, version, width)
+    model.mkdir(parents=True)
+    (made / "1").rename(model / "1")
+    (model / "model.toml").write_text("[execution]\nintra_op_threads = 1\n")
+    server, port = start(repository)
+    ours, theirs = multiprocessing.Pipe()
+    caller = multiprocessing.Process(target=ask_forever, args=(port, connections, theirs))
+    caller.start()
+    time.sleep(2)
+    steady = time.perf_counter()
+    time.sleep(STEADY_S)
+    begin = time.perf_counter()
+    took = []
+    for version in range(2, count + 2):
+        (made / str(version)).rename(model / str(version))
+        started = time.perf_counter()
+        described = call(port, "POST", "/admin/models/m/load")
+        took.append(time.perf_counter() - started)
+        ready = [each["version"] for each in described["versions"] if each["state"] == "READY"]
+        if ready != [version]:
+            raise SystemExit(f"version {version} does not serve alone: {described}")
+        shutil.rmtree(model / str(version - KEPT_VERSIONS), ignore_errors=True)
+        time.sleep(pause_s)
+    end = time.perf_counter()
+    time.sleep(1)
+    ours.send("stop")
+    taken, wrong = ours.recv()
+    caller.join()
+    before, during = p99_ms(taken, steady, begin), p99_ms(taken, begin, end)
+    print(f"{count} swaps in {end - begin:.1f} s, {pause_s:g} s apart, {np.median(took) * 1e3:.0f} ms each")
+    print(f"{len(taken)} requests by {connections} connections")
+    print(f"failed or answered by another version than named: {wrong}")
+    print(f"p99 steady {before:.2f} ms, during swaps {during:.2f} ms: {during / before:.2f} x (bar 1.5)")
+    server.terminate()
+    server.wait()
+
+
+def cycles(repository: Path, count: int, width: int) -> None:
+    """Load, infer and unload one version again and again, and print the resident memory."""
+    write_version(repository / "m", 1, width)
+    server, port = start(repository)
+    sizes = []
+    for _ in range(count):
+        call(port, "POST", "/admin/models/m/load")
+        for _ in range(20):
+            call(port, "POST", "/predict", '{"instances": [[0, 0, 0, 0]]}')
+        call(port, "POST", "/admin/models/m/unload")
+        sizes.append(resident_mb(server.pid))
+    settled = sizes[len(sizes) // 10]
+    print(
+        f"{count} cycles: {sizes[0]:.1f} MB after the first, {settled:.1f} after {len(sizes) // 10 + 1}, "
+        f"{sizes[-1]:.1f} after the last: {100 * (sizes[-1] / sizes[0] - 1):+.1f} % (bar 5)"
+    )
+    server.terminate()
+    server.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--swaps", type=int, default=100)
+    parser.add_argument("--pause-s", type=float, default=0.2)
+    parser.add_argument("--cycles", type=int, default=50)
+    parser.add_argument("--connections", type=int, default=4)
+    parser.add_argument("--width", type=int, default=256)
+    options = parser.parse_args()
+    for work in (
+        lambda folder: swaps(folder, options.swaps, options.connections, options.width, options.pause_s),
+        lambda folder: cycles(folder, options.cycles, options.width),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            work(Path(folder) / "models")
+
+
+if __name__ == "__main__":
+    main()
