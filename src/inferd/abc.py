@@ -197,3 +197,13 @@ class ProtocolAdapter(Protocol):
     def mount(self, app: Any) -> None:
         """Add the cold routes to the FastAPI application."""
         ...
+
+
+class DoorAdapter(ProtocolAdapter, Protocol):
+    """A wire protocol that is offered only where it is asked for, most often on a listener of its own, because others
+    claim the same paths. Group ``inferd.doors``."""
+
+    for_platform: bool
+    """Whether it is made for a cloud platform that calls a container nobody else reaches, and knows no keys."""
+    control_paths: str
+    """A regular expression that matches the whole of each path that changes what is served; "" for none."""

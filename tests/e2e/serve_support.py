@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
+INFERD = (sys.executable, "-c", "from inferd.cli.main import main; raise SystemExit(main())")
 _numbers = itertools.count()
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("INFERD_")}
 
@@ -31,8 +32,7 @@ class Process:
     def __init__(self, folder, *args, env=None, port=None, command=None):
         self.port = port or free_port()
         self.log = Path(folder) / f"output-{next(_numbers)}.txt"
-        inferd = [sys.executable, "-c", "from inferd.cli.main import main; raise SystemExit(main())"]
-        command = [*(command or inferd), *map(str, args)]
+        command = [*(command or INFERD), *map(str, args)]
         if args[0] == "serve":
             command += ["--port", str(self.port)]
         with self.log.open("wb") as log:

@@ -33,7 +33,7 @@ def settings_options(command: click.Command) -> click.Command:
 def read_settings(config_file: str | None, flags: dict[str, Any]) -> tuple[Settings, dict[str, str]]:
     """Settings of this process. Flags that were not given are None, paths that were not given are empty."""
     file = Path(config_file) if config_file else Path(DEFAULT_FILE) if Path(DEFAULT_FILE).is_file() else None
-    return load_settings(file=file, env=os.environ, flags={**flags, "paths": flags["paths"] or None})
+    return load_settings(file=file, env=os.environ, flags={**flags, "paths": flags["paths"] or None}, in_container=True)
 
 
 def _option(name: str) -> click.Option:
@@ -46,8 +46,15 @@ def _option(name: str) -> click.Option:
     if hint is bool:
         # A pair of flags, so that a flag can also take back what the file or the environment says.
         return click.Option([f"{flag}/--no-{flag[2:]}"], default=None, help=text)
+    if get_origin(hint) is tuple:
+        return click.Option([flag], metavar="LIST", multiple=True, callback=_join, help=text)
     choices = get_args(hint) if get_origin(hint) is Literal else ()
-    return click.Option([flag], metavar="|".join(choices) or _METAVARS.get(hint, "LIST"), help=text)
+    return click.Option([flag], metavar="|".join(choices) or _METAVARS[hint], help=text)
+
+
+def _join(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """A flag of a list may be given several times; None when it was not given."""
+    return ",".join(values) or None
 
 
 @click.command(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import shlex
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import orjson
 
@@ -15,6 +15,7 @@ from inferd.core.tensors import TensorSpec
 from inferd.protocols.native.example import example_request
 from inferd.repository.record import VersionRecord
 from inferd.repository.repository import ModelRepository
+from inferd.server.listeners import Listener
 from inferd.serving.engine import Engine
 from inferd.serving.servable import Servable
 
@@ -49,8 +50,8 @@ def show_progress(repository: ModelRepository, log_format: str) -> Generator[Non
             task.cancel()
 
 
-def announce(repository: ModelRepository, engine: Engine, url: str, grpc: str, *, needs_key: bool) -> None:
-    """Print the table, the addresses and the curl on standard error; ``grpc`` says where gRPC is."""
+def announce(repository: ModelRepository, engine: Engine, url: str, also: Sequence[str], plain: Listener) -> None:
+    """Print the table, the addresses and the curl on standard error; ``also`` says where everything else is."""
     from rich.console import Console
     from rich.table import Table
 
@@ -62,9 +63,11 @@ def announce(repository: ModelRepository, engine: Engine, url: str, grpc: str, *
     for record in repository.records:
         if record.state is VersionState.FAILED:
             console.print(f"{record.model} version {record.version} FAILED: {record.reason}", markup=False)
-    command = example_curl(repository, engine, url, needs_key=needs_key)
+    has_predict = "native" in plain.door.protocols
+    command = example_curl(repository, engine, url, needs_key=plain.front.guard.needs_key) if has_predict else ""
     console.print(f"\nListening on {url} (documents at {url}/docs)", markup=False, highlight=False)
-    console.print(grpc, soft_wrap=True, markup=False, highlight=False)
+    for line in also:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     if command:
         console.print("Try:\n", highlight=False)
         # Not wrapped: a broken line could not be pasted.

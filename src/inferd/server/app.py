@@ -17,6 +17,7 @@ from inferd.protocols.shared.endpoint import Dialect
 from inferd.repository.repository import ModelRepository
 from inferd.server.docs_pages import mount_docs
 from inferd.server.json_body import refusal
+from inferd.server.listeners import Listener
 from inferd.server.openapi import build_openapi, describe_table, merge
 from inferd.server.state import ServerState
 from inferd.serving.engine import Engine
@@ -30,9 +31,9 @@ def make_app(
     metrics: Metrics,
     state: ServerState,
     mounts: Sequence[Callable[[FastAPI], None]],
-    dialect_of: Callable[[bytes], Dialect],
+    listener: Listener,
 ) -> FastAPI:
-    """The cold side of the server; ``mounts`` add the protocols' cold routes, ``dialect_of`` words a path's errors."""
+    """The cold side of one listener; ``mounts`` add the cold routes of its protocols and of others."""
     app = FastAPI(
         title="inferd",
         version=__version__,
@@ -41,12 +42,13 @@ def make_app(
         openapi_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    _mount_probes(app, repository, engine, metrics, state)
+    # A platform may ask for its own probe under a name of ours: then its is the one.
     for mount in mounts:
         mount(app)
-    _mount_openapi(app, engine)
+    _mount_probes(app, repository, engine, metrics, state)
+    _mount_openapi(app, engine, typed="native" in listener.door.protocols)
     mount_docs(app)
-    _handle_errors(app, dialect_of)
+    _handle_errors(app, listener.front.dialect)
     return app
 
 
@@ -75,11 +77,13 @@ def _mount_probes(
         return Response(body, headers={"content-type": content_type})
 
 
-def _mount_openapi(app: FastAPI, engine: Engine) -> None:
+def _mount_openapi(app: FastAPI, engine: Engine, *, typed: bool) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
-        typed = build_openapi("inferd", __version__, describe_table(engine.table))
-        return JSONResponse(merge(app.openapi(), typed))
+        if not typed:
+            return JSONResponse(app.openapi())
+        native = build_openapi("inferd", __version__, describe_table(engine.table))
+        return JSONResponse(merge(app.openapi(), native))
 
 
 def _handle_errors(app: FastAPI, dialect_of: Callable[[bytes], Dialect]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from inferd.abc import Endpoint, HotRoute, ProtocolAdapter, Target
-from inferd.core.errors import ConfigError, MissingExtra
-from inferd.core.plugins import available, lookup
+from inferd.core.errors import MissingExtra
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.regions import SharedRegions
 from inferd.repository.control import ModelControl, Scan, chooser, fixed, overlaid
@@ -25,14 +23,12 @@ from inferd.server.app import make_app
 from inferd.server.asgi import Gateway
 from inferd.server.experiments_setup import Experiments
 from inferd.server.front import Front
-from inferd.server.guard import Guard, allowed_hosts
 from inferd.server.keys import Key
+from inferd.server.listeners import Listener, make_listener, protocol_class, read_doors
 from inferd.server.settings import Settings
 from inferd.server.state import ServerState
 from inferd.serving.engine import Engine
 from inferd.serving.servable import Servable
-from inferd.serving.table import Table
-from inferd.telemetry.logs import access_line
 from inferd.telemetry.metrics import Metrics
 from inferd.telemetry.tracing import Tracer, make_tracer
 
@@ -42,11 +38,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Assembly:
-    """A server that is wired and not yet listening."""
+    """A server that is wired and not yet listening. The first listener is the plain port, the others are doors;
+    ``gateways`` are theirs, in the same order."""
 
     settings: Settings
-    front: Front
-    gateway: Gateway
+    listeners: Sequence[Listener]
+    gateways: Sequence[Gateway]
     repository: ModelRepository
     control: ModelControl
     engine: Engine
@@ -55,6 +52,16 @@ class Assembly:
     grpc: GrpcListener | None
     experiments: Experiments | None
     regions: SharedRegions | None = None
+
+    @property
+    def front(self) -> Front:
+        """The plain port's."""
+        return self.listeners[0].front
+
+    @property
+    def gateway(self) -> Gateway:
+        """The plain port's."""
+        return self.gateways[0]
 
 
 def assemble(
@@ -94,28 +101,21 @@ def assemble(
         tracer=tracer,
         regions=SharedRegions(int(settings.max_body_mb * (1 << 20))) if settings.allow_shared_memory else None,
     )
-    adapters = [_adapter(name, context) for name in settings.protocols or available("inferd.protocols")]
-    front = Front(
-        guard=Guard(keys, open_access=settings.open or not keys, hosts=allowed_hosts(settings.host)),
-        max_body_bytes=int(settings.max_body_mb * (1 << 20)),
-        max_header_bytes=settings.max_header_kb << 10,
-        header_timeout_s=settings.header_timeout_s,
-        body_timeout_s=settings.body_timeout_s,
-        keep_alive_s=settings.keep_alive_s,
-        access_log=access_line if settings.access_log else None,
-        dialects={prefix.encode(): dialect for each in adapters for prefix, dialect in each.dialects.items()},
-    )
-    templates = _templates(adapters)
+    doors = read_doors(settings)
+    adapters = {name: protocol_class(name)(context) for door in doors for name in door.protocols}
+    listeners = [make_listener(door, adapters, settings, keys) for door in doors]
+    front = listeners[0].front
     grpc = None if settings.grpc_port == 0 else _grpc(settings, context, front)
 
     def on_ready(servable: Servable) -> None:
         if grpc is not None:
             grpc.bind(servable)
-        for adapter in adapters:
+        for adapter in adapters.values():
             servable.bound[adapter.name] = adapter.bind(servable)
 
     def on_change() -> None:
-        front.routes = build_routes(templates, engine.table)
+        for listener in listeners:
+            listener.show(engine.table)
         if experiments is not None:
             experiments.registry.recheck()
 
@@ -131,18 +131,20 @@ def assemble(
         on_change=on_change,
     )
     control = ModelControl(repository, store, decisions, scan, settings.version_policy)
-    mounts: list[Callable[[FastAPI], None]] = [
-        *(adapter.mount for adapter in adapters),
-        partial(mount_admin, control=control),
-    ]
+    mounts: list[Callable[[FastAPI], None]] = [partial(mount_admin, control=control)]
     if settings.experiments:
         experiments = Experiments(settings, engine)
         mounts.append(experiments.mount)
         metrics.add_writer(experiments.write_metrics)
-    app = make_app(repository, engine, metrics, state, mounts, front.dialect)
-    gateway = Gateway(app, front)
+    gateways = []
+    for listener in listeners:
+        also, mounts = mounts, []  # what controls the server is on the plain port only
+        app = make_app(repository, engine, metrics, state, [listener.mount, *also], listener)
+        gateways.append(Gateway(app, listener.front))
     regions = context.regions
-    return Assembly(settings, front, gateway, repository, control, engine, state, tracer, grpc, experiments, regions)
+    return Assembly(
+        settings, listeners, gateways, repository, control, engine, state, tracer, grpc, experiments, regions
+    )
 
 
 def _grpc(settings: Settings, context: ProtocolContext, front: Front) -> GrpcListener | None:
@@ -154,40 +156,3 @@ def _grpc(settings: Settings, context: ProtocolContext, front: Front) -> GrpcLis
             return None
         raise MissingExtra("gRPC", "grpc") from error
     return make_grpc_server(settings, context, front)
-
-
-def _adapter(name: str, context: ProtocolContext) -> ProtocolAdapter:
-    adapter: ProtocolAdapter = lookup("inferd.protocols", name)(context)
-    return adapter
-
-
-def _templates(adapters: Iterable[ProtocolAdapter]) -> list[HotRoute]:
-    """All hot routes. Raises ``ConfigError`` naming both when two protocols claim one path."""
-    owners: dict[str, str] = {}
-    routes = []
-    for adapter in adapters:
-        for route in adapter.hot_routes():
-            if route.template in owners:
-                raise ConfigError(
-                    f"protocols {owners[route.template]!r} and {adapter.name!r} both claim {route.template}"
-                )
-            owners[route.template] = adapter.name
-            routes.append(route)
-    return routes
-
-
-def build_routes(templates: Iterable[HotRoute], table: Table) -> Mapping[bytes, Endpoint]:
-    """Exact raw paths for every model and version there is, ready or not: the endpoint says why when it is not."""
-    routes: dict[bytes, Endpoint] = {}
-    for route in templates:
-        if "{name}" not in route.template:
-            routes[route.template.encode()] = route.make(Target())
-            continue
-        for name, versions in table.models.items():
-            path = route.template.replace("{name}", name)
-            if "{version}" not in path:
-                routes[path.encode()] = route.make(Target(name))
-                continue
-            for version in (*versions, *table.labels.get(name, ())):
-                routes[path.replace("{version}", str(version)).encode()] = route.make(Target(name, version))
-    return routes

@@ -23,16 +23,20 @@ if TYPE_CHECKING:
 PUBLIC = frozenset({b"/health", b"/ready", b"/v2/health/live", b"/v2/health/ready", b"/ping"})
 """What answers GET without a key; nothing else does."""
 _MEMORY = "memory"
-_NO_PAGES = frozenset({"admin", _MEMORY})
+_CONTROL = "control"
+_NO_PAGES = frozenset({"admin", _CONTROL, _MEMORY})
+_PLATFORM = frozenset({None, "inference", _CONTROL})
+_NEEDED = {None: "inference", _MEMORY: "inference", _CONTROL: "admin"}
 _READING = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _PORT = re.compile(rb":[0-9]*\Z")
 _REMEMBERED = 1024
 """How many hosts and paths a guard keeps its verdict of; both come from callers."""
 
 
-def scope_of(path: bytes) -> str | None:
+def scope_of(path: bytes, control_paths: re.Pattern[bytes] | None = None) -> str | None:
     """The scope a path (raw, without its query) needs: "inference", "admin" or "metrics"; None when it is public.
-    "memory" is inference's too, but no web page may ask for it where it needs no key.
+    "memory" is inference's too, but no web page may ask for it where it needs no key. "control", admin's for who has a
+    key, is what ``control_paths`` match.
 
     Raises ``MalformedRequest`` for empty, ``.`` or ``..`` segments: routers disagree about them.
     """
@@ -45,6 +49,8 @@ def scope_of(path: bytes) -> str | None:
         return "metrics"
     if path.startswith(b"/v2/systemsharedmemory"):
         return _MEMORY
+    if control_paths is not None and control_paths.fullmatch(path):
+        return _CONTROL
     return "admin" if path.startswith((b"/admin", b"/v2/repository")) else "inference"
 
 
@@ -82,11 +88,23 @@ class Guard:
 
     ``open_access`` admits callers without a key, as long as there are no ``keys``. ``hosts`` are the names a ``Host``
     header may carry (lower case, without port); None means a public address, where any name is good.
+    ``for_platform`` admits callers without a key, as long as there are no ``keys``, to everything but metrics and
+    ``/admin``: only the platform reaches such a listener. ``control_paths`` match whole paths that need an admin's key.
     """
 
-    def __init__(self, keys: Sequence[Key], *, open_access: bool, hosts: frozenset[bytes] | None) -> None:
+    def __init__(
+        self,
+        keys: Sequence[Key],
+        *,
+        open_access: bool,
+        hosts: frozenset[bytes] | None,
+        for_platform: bool = False,
+        control_paths: str = "",
+    ) -> None:
         self._keys = tuple(keys)
         self._anonymous = open_access and not keys
+        self._for_platform = for_platform and not keys
+        self._control_paths = re.compile(control_paths.encode()) if control_paths else None
         self._hosts = hosts
         self._good_hosts: set[bytes] = set()
         self._scopes: dict[bytes, str | None] = {}
@@ -110,14 +128,16 @@ class Guard:
             if scope in _NO_PAGES and self._hosts is not None and method not in _READING:
                 _require_json(headers)
             return ""
+        if self._for_platform and scope in _PLATFORM:
+            return ""
         key = self._authenticate(headers)
-        needed = "inference" if scope is None or scope == _MEMORY else scope
+        needed = _NEEDED.get(scope) or str(scope)
         if needed not in key.scopes:
             raise PermissionDenied(f"the key {key.id!r} does not have the scope {needed!r}", expected=needed)
         return key.id
 
     def _remember(self, path: bytes) -> str | None:
-        scope = scope_of(path)
+        scope = scope_of(path, self._control_paths)
         if len(self._scopes) >= _REMEMBERED:
             self._scopes.clear()
         self._scopes[path] = scope

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
-import signal
-import socket
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from time import monotonic_ns
-from types import FrameType
 from typing import Any
-
-import uvicorn
 
 from inferd.core.errors import ConfigError, InferdError
 from inferd.core.lifecycle import VersionState
@@ -30,12 +25,13 @@ from inferd.repository.state import StateStore, open_store
 from inferd.server.announce import announce, show_progress
 from inferd.server.assembly import Assembly, assemble
 from inferd.server.guard import public_bind_refusal
-from inferd.server.hot import hot_protocol
 from inferd.server.keys import Key, keys_from_environment, load_keys
+from inferd.server.listeners import read_doors
+from inferd.server.listening import DoorServer, InferdServer, listen, url_of, uvicorn_config
 from inferd.server.live import wanted_object
 from inferd.server.scan import completeness_of, scan_paths
 from inferd.server.settings import API_KEYS_VARIABLE, Settings, load_settings, model_defaults
-from inferd.server.timed import reap_connections, timed_protocol
+from inferd.server.timed import reap_connections
 from inferd.server.watch import RepositoryWatch, check_watchable
 from inferd.telemetry.logs import configure_logging
 
@@ -46,41 +42,6 @@ Follow = Callable[[ModelControl], RepositoryWatch]
 EXIT_STRICT = 1
 GC_YOUNG_OBJECTS = 20_000
 SWITCH_INTERVAL_S = 0.00005
-EXIT_SECOND_SIGNAL = 143
-
-
-class InferdServer(uvicorn.Server):
-    """uvicorn's server with inferd's way to stop: readiness first, then the listener, then the connections."""
-
-    def __init__(self, config: uvicorn.Config, on_stop: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_stop = on_stop
-        self.stopped_ns = 0
-
-    def stop(self) -> None:
-        """Begin to drain; any thread may call it."""
-        self._on_stop()
-        self.stopped_ns = monotonic_ns()
-        self.should_exit = True
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, the second ends the process at once."""
-        if self.should_exit:
-            os._exit(EXIT_SECOND_SIGNAL)
-        self.stop()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Take the signals while serving. uvicorn raises them again afterwards, which would spoil exit code 0."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        previous = {sig: signal.signal(sig, self.handle_exit) for sig in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for sig, handler in previous.items():
-                signal.signal(sig, handler)
 
 
 def run(settings: Settings, origins: Mapping[str, str] | None = None) -> int:
@@ -113,7 +74,7 @@ def _run(
     follow: Follow | None = None,
 ) -> int:
     with _event_loop() as runner:
-        return runner.run(_serve(settings, wanted, lambda url, server: None, scan, store, follow))
+        return runner.run(_serve(settings, wanted, lambda urls, server: None, scan, store, follow))
 
 
 def _event_loop() -> asyncio.Runner:
@@ -140,70 +101,44 @@ def _check_tls(settings: Settings) -> None:
             raise ConfigError(f"the certificate {settings.tls_certificate} cannot be used: {error}") from error
 
 
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=2048)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with --port"
-        ) from error
-
-
-def _url(settings: Settings, port: int) -> str:
-    scheme = "https" if settings.tls_certificate else "http"
-    host = f"[{settings.host.strip('[]')}]" if ":" in settings.host else settings.host
-    return f"{scheme}://{host}:{port}"
-
-
 async def _serve(
     settings: Settings,
     wanted: Sequence[WantedModel],
-    on_started: Callable[[str, InferdServer], None],
+    on_started: Callable[[Sequence[str], InferdServer], None],
     scan: Scan | None = None,
     store: StateStore | None = None,
     follow: Follow | None = None,
 ) -> int:
-    """Listen, load, serve, drain. ``on_started(url, server)`` is called once the server listens; ``follow`` makes what
-    follows the repository."""
+    """Listen, load, serve, drain. ``on_started(urls, server)`` is called once the server listens, the plain port's
+    first; ``follow`` makes what follows the repository."""
     if settings.default_model and settings.default_model not in {model.name for model in wanted}:
         names = ", ".join(model.name for model in wanted)
         raise ConfigError(f"--default-model {settings.default_model!r} is not served; there are: {names}")
     keys = _keys(settings)
-    refusal = public_bind_refusal(settings.host, keys, open_access=settings.open)
+    doors = read_doors(settings)
+    closed = any(not door.for_platform for door in doors)
+    refusal = public_bind_refusal(settings.host, keys, open_access=settings.open or not closed)
     if refusal:
         raise ConfigError(refusal)
     _check_tls(settings)
-    listener = _listen(settings)
+    sockets = listen(settings, [door.port for door in doors])
     assembly = assemble(settings, wanted, keys, scan=scan, store=store)
-    config = uvicorn.Config(
-        assembly.gateway,
-        ssl_certfile=settings.tls_certificate or None,
-        ssl_keyfile=settings.tls_key or None,
-        http=(hot_protocol if settings.front == "hot" else timed_protocol)(assembly.front),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        # Nothing here asks for the caller's address, so nobody's word for it is needed.
-        proxy_headers=False,
-        server_header=False,
-        headers=[("server", "inferd")],
-        timeout_keep_alive=int(settings.keep_alive_s),
-        timeout_graceful_shutdown=int(settings.drain_timeout_s) or 1,
+    fronts = [listener.front for listener in assembly.listeners]
+    first, *others = map(uvicorn_config, repeat(settings), assembly.gateways, fronts)
+    server = InferdServer(
+        first, [DoorServer(config) for config in others], _stop_of(assembly, asyncio.get_running_loop())
     )
-    server = InferdServer(config, _stop_of(assembly, asyncio.get_running_loop()))
+    servers = (server, *server.doors)
     if assembly.grpc is not None:
         await assembly.grpc.start()
-    url = _url(settings, listener.getsockname()[1])
-    tasks = [
-        asyncio.create_task(_load(assembly, server, url)),
-        asyncio.create_task(reap_connections(assembly.front, server.server_state.connections)),
-    ]
+    urls = [url_of(settings, each) for each in sockets]
+    tasks = [asyncio.create_task(_load(assembly, server, urls))]
+    for front, each in zip(fronts, servers, strict=True):
+        tasks.append(asyncio.create_task(reap_connections(front, each.server_state.connections)))
     if follow is not None:
         tasks.append(asyncio.create_task(follow(assembly.control).run()))
-    on_started(url, server)
-    await server.serve(sockets=[listener])
+    on_started(urls, server)
+    await asyncio.gather(*(each.serve(sockets=[own]) for each, own in zip(servers, sockets, strict=True)))
     for task in tasks:
         task.cancel()
     if assembly.grpc is not None:
@@ -215,8 +150,9 @@ async def _serve(
         assembly.regions.close()
     if assembly.experiments is not None:
         assembly.experiments.close()
-    for connection in tuple(server.server_state.connections):
-        connection.transport.abort()
+    for each in servers:
+        for connection in tuple(each.server_state.connections):
+            connection.transport.abort()
     if assembly.tracer is not None:
         assembly.tracer.close()
     return EXIT_STRICT if settings.strict and _failed(assembly) else 0
@@ -233,18 +169,24 @@ def _stop_of(assembly: Assembly, loop: asyncio.AbstractEventLoop) -> Callable[[]
     return stop
 
 
-async def _load(assembly: Assembly, server: InferdServer, url: str) -> None:
+async def _load(assembly: Assembly, server: InferdServer, urls: Sequence[str]) -> None:
     with show_progress(assembly.repository, assembly.settings.log_format):
         await assembly.repository.load_all()
     _tune_interpreter()
-    grpc = _grpc_line(assembly)
+    lines = [*_door_lines(assembly, urls), _grpc_line(assembly)]
     if assembly.settings.log_format == "text":
-        announce(assembly.repository, assembly.engine, url, grpc, needs_key=assembly.front.guard.needs_key)
+        announce(assembly.repository, assembly.engine, urls[0], lines, assembly.listeners[0])
     else:
-        logger.info("listening on %s; %s", url, grpc, extra={"url": url})
+        logger.info("listening on %s; %s", urls[0], "; ".join(lines), extra={"url": urls[0]})
     if assembly.settings.strict and _failed(assembly):
         logger.error("a model could not be loaded and --strict is set: stopping")
         server.stop()
+
+
+def _door_lines(assembly: Assembly, urls: Sequence[str]) -> list[str]:
+    """Where each door is to be found."""
+    pairs = zip(assembly.listeners[1:], urls[1:], strict=True)
+    return [f"{', '.join(listener.door.protocols)} on {url}" for listener, url in pairs]
 
 
 def _grpc_line(assembly: Assembly) -> str:
@@ -275,11 +217,13 @@ def _failed(assembly: Assembly) -> bool:
 class ServerHandle:
     """A server that runs in a thread of its own, as ``inferd.serve`` gives it where a loop is already running.
 
-    Also a context manager that stops the server at its end.
+    ``url`` is the plain port's, ``door_urls`` are those of the doors in their order. Also a context manager that stops
+    the server at its end.
     """
 
     def __init__(self, settings: Settings, wanted: Sequence[WantedModel]) -> None:
         self.url = ""
+        self.door_urls: Sequence[str] = ()
         self._server: InferdServer | None = None
         self._started = threading.Event()
         self._error: BaseException | None = None
@@ -298,8 +242,8 @@ class ServerHandle:
         finally:
             self._started.set()
 
-    def _listening(self, url: str, server: InferdServer) -> None:
-        self.url = url
+    def _listening(self, urls: Sequence[str], server: InferdServer) -> None:
+        self.url, *self.door_urls = urls
         self._server = server
         self._started.set()
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 from inferd.core.errors import ConfigError
 from inferd.core.schema import conform, parse, suggestion
 from inferd.core.toml_file import read_toml
+from inferd.server.platform import platform_settings
 
 if TYPE_CHECKING:
     from inferd.core.config import ModelConfig
@@ -66,7 +67,12 @@ class Settings:
         "", "File that keeps decisions and history over restarts; by default one in the user's state folder."
     )
     default_model: str = _option("", "Model that /predict asks when several are served.")
-    protocols: tuple[str, ...] = _option((), "Wire protocols to offer, separated by commas; empty offers all.")
+    protocols: tuple[str, ...] = _option(
+        (), "Wire protocols to offer on the port, separated by commas; empty offers all that need no door."
+    )
+    door: tuple[str, ...] = _option(
+        (), "Further listeners, such as sagemaker=8080: protocols (joined by +) and a port; 0 takes a free one."
+    )
     front: Literal["hot", "asgi"] = _option("hot", "HTTP front: hot answers predictions from the parser's callbacks.")
 
     max_body_mb: float = _option(64.0, "Largest request body in MiB.", least=0.001)
@@ -128,13 +134,14 @@ def variable_name(name: str) -> str:
 
 
 def load_settings(
-    *, file: Path | None, env: Mapping[str, str], flags: Mapping[str, object]
+    *, file: Path | None, env: Mapping[str, str], flags: Mapping[str, object], in_container: bool = False
 ) -> tuple[Settings, dict[str, str]]:
     """Settings from all places, and the origin of each: ``default``, ``file inferd.toml:12``,
     ``environment INFERD_PORT`` or ``flag --port``.
 
-    A flag that is None was not given; one that is text is parsed. Raises ``ConfigError`` for an unknown key or a
-    value that does not fit.
+    A flag that is None was not given; one that is text is parsed. ``in_container`` says that a cloud platform may have
+    started this process; what it says takes the place of defaults. Raises ``ConfigError`` for an unknown key or a value
+    that does not fit.
     """
     values: dict[str, Any] = {}
     origins = dict.fromkeys(SCHEMA, "default")
@@ -147,6 +154,10 @@ def load_settings(
         if value is not None:
             values[name] = _checked(name, value, flag_name(name), text=isinstance(value, str))
             origins[name] = f"flag {flag_name(name)}"
+    if in_container:
+        for name, (value, origin) in platform_settings(env, has_paths=bool(values.get("paths"))).items():
+            if name not in values:
+                values[name], origins[name] = value, origin
     return Settings(**values), origins
 
 

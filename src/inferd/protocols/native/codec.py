@@ -16,25 +16,22 @@ import numpy as np
 
 from inferd.core.config import NanPolicy
 from inferd.core.errors import InvalidRequest, MalformedRequest, NotAcceptable
-from inferd.core.messages import NO_PARAMETERS, InferenceRequest
+from inferd.core.messages import InferenceRequest
 from inferd.core.tensors import Signature, explain_names
 from inferd.protocols.native.example import example_request
-from inferd.protocols.native.media import JSON, NPY, accepted_types, body_type
-from inferd.protocols.native.reply import NpyReply, NpzReply
 from inferd.protocols.shared.endpoint import Reply
-from inferd.protocols.shared.json_fast import compile_fast
-from inferd.protocols.shared.json_inputs import JsonInputs, read_body
-from inferd.protocols.shared.json_members import did_you_mean, read_parameters, refuse
+from inferd.protocols.shared.json_body import JsonBody
+from inferd.protocols.shared.json_members import refuse
 from inferd.protocols.shared.json_reply import Form, JsonReply
-from inferd.protocols.shared.json_tensors import kind_of, show
+from inferd.protocols.shared.media import JSON, NPY, NPZ, accepted_types, body_type
 from inferd.protocols.shared.npy import fit, read_npy, read_npz
+from inferd.protocols.shared.npy_reply import NpyReply, NpzReply
 
-_MEMBERS = ("instances", "inputs", "outputs", "parameters")
+_TYPES = (JSON, NPY, NPZ)
 _PLAIN_BODY = (None, b"application/json")
 _PLAIN_ACCEPT = (None, b"*/*", b"application/json")
 
 _MAX_EXAMPLE_VALUES = 64
-_COLUMNS: Form = "columns"
 
 
 class NativeCodec:
@@ -50,17 +47,14 @@ class NativeCodec:
         select_outputs: tuple[str, ...] = (),
     ) -> None:
         self._signature = signature
-        self._inputs = JsonInputs(signature, batchable=batchable, nan=nan)
         self._nan: NanPolicy = nan
         self._specs = {spec.name: spec for spec in signature.inputs}
         self._only = signature.inputs[0] if len(signature.inputs) == 1 else None
         self._wanted = select_outputs
         self._row_form: Form = "rows" if batchable else "one"
         self._plain_reply = self._reply((JSON,), self._row_form, select_outputs)
-        single = self._only if batchable else None
-        self._fast = (compile_fast(single, "instances") if single else None) or _never
-        self._fast_columns = (compile_fast(single, "inputs", single.name) if single else None) or _never
-        self._fast_name = single.name if single else ""
+        self._json = JsonBody(signature, batchable=batchable, nan=nan, select_outputs=select_outputs)
+        self._fast, self._fast_name = self._json.fast, self._json.fast_name
         self._example = _small_example(signature, batchable)
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, Reply]:
@@ -84,58 +78,14 @@ class NativeCodec:
             raise
 
     def _decode_body(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, Reply]:
-        content = body_type(headers.get(b"content-type"))
-        accepted = accepted_types(headers.get(b"accept"))
+        content = body_type(headers.get(b"content-type"), _TYPES)
+        accepted = accepted_types(headers.get(b"accept"), _TYPES)
         if content == JSON:
-            request, form = self._decode_json(body)
+            request, form = self._json.read(body)
         else:
             inputs = self._decode_npy(body) if content == NPY else self._decode_npz(body)
             request, form = InferenceRequest(inputs, wanted=self._wanted), self._row_form
         return request, self._reply(accepted, form, request.wanted)
-
-    def _decode_json(self, body: bytes) -> tuple[InferenceRequest, Form]:
-        """By a fast reader or ``orjson``; what does not fit or could be read in two ways, the exact reader decides."""
-        for read, form in ((self._fast, self._row_form), (self._fast_columns, _COLUMNS)):
-            array = read(body)
-            if array is not None:
-                return InferenceRequest({self._fast_name: array}, wanted=self._wanted), form
-        return read_body(body, self._nan, self._build)
-
-    def _build(self, tree: Any, exact: bool) -> tuple[InferenceRequest, Form]:
-        if type(tree) is not dict:
-            refuse(f"the body is {kind_of(tree)} where an object with 'instances' or 'inputs' is expected", "", tree)
-        for member in tree:
-            if member not in _MEMBERS:
-                refuse(f"unknown member {show(member)}{did_you_mean(member, _MEMBERS)}", member, tree[member])
-        if ("instances" in tree) == ("inputs" in tree):
-            raise InvalidRequest(
-                "the body must have either 'instances' (rows) or 'inputs' (whole tensors)",
-                got=", ".join(tree) or "an empty object",
-                expected="instances, or inputs",
-            )
-        wanted = self._read_wanted(tree["outputs"]) if "outputs" in tree else self._wanted
-        parameters = read_parameters(tree["parameters"]) if "parameters" in tree else NO_PARAMETERS
-        form: Form = self._row_form if "instances" in tree else "columns"
-        inputs = (
-            self._inputs.read_rows(tree["instances"], exact)
-            if form != "columns"
-            else self._inputs.read_columns(tree["inputs"], exact)
-        )
-        return InferenceRequest(inputs, wanted=wanted, parameters=parameters), form
-
-    def _read_wanted(self, names: Any) -> tuple[str, ...]:
-        known = self._signature.output_names
-        if type(names) is not list or not names or len(set(map(show, names))) != len(names):
-            refuse("outputs must be an array of different output names", "outputs", names)
-        for position, name in enumerate(names):
-            if name not in known:
-                refuse(
-                    f"unknown output {show(name)}{did_you_mean(name, known)}; "
-                    f"the model has {', '.join(map(repr, known))}",
-                    f"outputs[{position}]",
-                    name,
-                )
-        return tuple(names)
 
     def _decode_npy(self, body: bytes) -> dict[str, np.ndarray]:
         if self._only is None:
@@ -146,7 +96,7 @@ class NativeCodec:
         arrays = read_npz(body)
         explain_names(self._signature, arrays)
         inputs = {name: fit(array, self._specs[name]) for name, array in arrays.items()}
-        self._inputs.check_rows(inputs)
+        self._json.inputs.check_rows(inputs)
         return inputs
 
     def _reply(self, accepted: tuple[bytes, ...], form: Form, wanted: tuple[str, ...]) -> Reply:
@@ -161,10 +111,6 @@ class NativeCodec:
         if content == JSON:
             return JsonReply(names, form, self._nan)
         return NpyReply(names[0]) if content == NPY else NpzReply(names)
-
-
-def _never(body: bytes) -> np.ndarray | None:
-    """The fast reader of a model that has none."""
 
 
 def _small_example(signature: Signature, batchable: bool) -> dict[str, Any] | None:

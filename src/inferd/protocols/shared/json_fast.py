@@ -102,7 +102,7 @@ def _compile_large(spec: TensorSpec, keys: tuple[str, ...]) -> FastRead:
     opening = _OPENING_BRACE if keys else _OPENING_BRACKET
 
     def read(body: bytes) -> np.ndarray | None:
-        if not _has_strings(body, len(keys)) or body[0] != opening:
+        if not body or not _has_strings(body, len(keys)) or body[0] != opening:
             return None
         parser = _PARSERS.parser if len(body) < _KEEP_BYTES else simdjson.Parser()
         try:

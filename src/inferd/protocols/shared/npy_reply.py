@@ -1,4 +1,4 @@
-"""Hot: encode a model's outputs as NPY or NPZ for one ``/predict`` caller."""
+"""Hot: encode a model's outputs as NPY or NPZ for one caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which content types ``/predict`` reads and writes, and which of them a caller means."""
+"""Which of the content types that a route reads and writes a caller means."""
 
 from __future__ import annotations
 
@@ -8,44 +8,47 @@ from functools import lru_cache
 from inferd.core.errors import NotAcceptable, UnsupportedMediaType
 
 JSON, NPY, NPZ = b"application/json", b"application/x-npy", b"application/x-npz"
-_KNOWN = (JSON, NPY, NPZ)
-_LISTED = ", ".join(kind.decode() for kind in _KNOWN)
 
 
 @lru_cache(maxsize=64)
-def body_type(header: bytes | None) -> bytes:
-    """The type of a body by its ``Content-Type``; JSON when there is none. Raises ``UnsupportedMediaType``."""
+def body_type(header: bytes | None, known: tuple[bytes, ...]) -> bytes:
+    """Which of the ``known`` types a body has by its ``Content-Type``; JSON when there is none. Raises
+    ``UnsupportedMediaType``."""
     if header is None:
         return JSON
     message = Message()
     message["content-type"] = header.decode("latin-1")
     kind = message.get_content_type().encode()
     charset = message.get_content_charset("utf-8")
-    if kind not in _KNOWN or charset not in ("utf-8", "utf8"):
+    if kind not in known or charset not in ("utf-8", "utf8"):
         raise UnsupportedMediaType(
-            f"the content type is not accepted; send one of {_LISTED} (JSON in UTF-8)",
+            f"the content type is not accepted; send one of {_listed(known)} (text in UTF-8)",
             got=header.decode("latin-1")[:100],
-            expected=list(map(bytes.decode, _KNOWN)),
+            expected=list(map(bytes.decode, known)),
         )
     return kind
 
 
 @lru_cache(maxsize=64)
-def accepted_types(header: bytes | None) -> tuple[bytes, ...]:
-    """The types an ``Accept`` header allows, best first (RFC 9110, 12.5.1); JSON before others of equal weight.
-    Raises ``NotAcceptable`` when it allows none."""
+def accepted_types(header: bytes | None, known: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The ``known`` types an ``Accept`` header allows, best first (RFC 9110, 12.5.1), the first known before others of
+    equal weight; JSON when there is none. Raises ``NotAcceptable`` when it allows none."""
     if header is None or not header.strip():
         return (JSON,)
     ranges = [_range(part) for part in header.decode("latin-1").lower().split(",") if part.strip()]
-    weights = {kind: _weight(kind.decode(), ranges) for kind in _KNOWN}
-    result = tuple(kind for kind in sorted(_KNOWN, key=lambda kind: -weights[kind]) if weights[kind] > 0)
+    weights = {kind: _weight(kind.decode(), ranges) for kind in known}
+    result = tuple(kind for kind in sorted(known, key=lambda kind: -weights[kind]) if weights[kind] > 0)
     if not result:
         raise NotAcceptable(
-            f"none of the accepted types can be given; accept one of {_LISTED}",
+            f"none of the accepted types can be given; accept one of {_listed(known)}",
             got=header.decode("latin-1")[:100],
-            expected=list(map(bytes.decode, _KNOWN)),
+            expected=list(map(bytes.decode, known)),
         )
     return result
+
+
+def _listed(kinds: tuple[bytes, ...]) -> str:
+    return ", ".join(map(bytes.decode, kinds))
 
 
 def _range(part: str) -> tuple[str, float]:
@@ -59,7 +62,7 @@ def _range(part: str) -> tuple[str, float]:
 
 def _weight(kind: str, ranges: list[tuple[str, float]]) -> float:
     """Of the most specific range that covers ``kind``."""
-    for name in (kind, "application/*", "*/*"):
+    for name in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
         for given, quality in ranges:
             if given == name:
                 return quality

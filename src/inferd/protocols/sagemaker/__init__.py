@@ -1,0 +1,1 @@
+"""SageMaker's container contract: /ping, /invocations and, for many models, /models."""

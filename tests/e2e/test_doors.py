@@ -1,0 +1,69 @@
+"""One process, several listeners: a real server, asked on each of its ports."""
+
+import http.client
+import json
+
+import pytest
+from serve_support import EXAMPLES, INFERD, Process, free_port
+
+ROW = [5.1, 3.5, 1.4, 0.2]
+JSON = {"Content-Type": "application/json"}
+
+
+def ask(port, method, path, body=None, headers=JSON):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, body=None if body is None else json.dumps(body), headers=headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read() or b"null")
+    finally:
+        connection.close()
+
+
+def test_doors_answer_beside_the_plain_port_and_end_with_it(tmp_path):
+    port = free_port()
+    with Process(tmp_path, "serve", EXAMPLES / "iris-onnx", "--door", f"sagemaker={port}") as process:
+        process.wait_ready()
+        process.wait_for(lambda: f"sagemaker on http://127.0.0.1:{port}" in process.output)
+        plain = json.loads(process.predict([ROW])[2])
+        assert ask(port, "POST", "/invocations", {"instances": [ROW]}) == (200, plain)
+        assert ask(port, "GET", "/ping")[0] == 200
+        assert ask(port, "POST", "/predict", {"instances": [ROW]})[0] == 404
+        assert ask(port, "GET", "/admin/models")[0] == 404
+        assert process.ask("POST", "/invocations", b"[]")[0] in (404, 405, 422)
+        described = {tag for path in ask(port, "GET", "/openapi.json")[1]["paths"].values() for tag in _tags(path)}
+        assert described == {"sagemaker", "probes"}
+        assert process.signal().exit_code() == 0
+        with pytest.raises(OSError, match="refused"):
+            ask(port, "GET", "/ping")
+
+
+def _tags(operations):
+    return [tag for operation in operations.values() for tag in operation["tags"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--door", "sagemaker"], "such as sagemaker=8080"),
+        (["--door", "sagemaker=70000"], "such as sagemaker=8080"),
+        (["--door", "sagemake=0"], "did you mean 'sagemaker'?"),
+        (["--protocols", "native,nothing"], "no protocol named 'nothing'"),
+    ],
+)
+def test_a_door_that_cannot_be_is_refused_at_the_start(tmp_path, arguments, words):
+    with Process(tmp_path, "serve", EXAMPLES / "iris-onnx", *arguments) as process:
+        assert process.exit_code() == 2
+        assert words in process.output
+
+
+def test_sagemaker_starts_its_container_with_nothing_but_serve(tmp_path):
+    (tmp_path / "model").symlink_to(EXAMPLES / "iris-onnx")
+    port = free_port()
+    env = {"SAGEMAKER_BASE_DIR": str(tmp_path), "SAGEMAKER_BIND_TO_PORT": str(port)}
+    with Process(tmp_path, "--log-format", "text", env=env, port=port, command=[*INFERD, "serve"]) as process:
+        process.wait_for(lambda: process.ask("GET", "/ping")[0] == 200)
+        status, answer = ask(port, "POST", "/invocations", [ROW])
+        assert (status, [list(each) for each in answer]) == (200, [["label", "probabilities"]])
+        assert ask(port, "GET", "/admin/models")[0] == 401, "a public address without keys keeps its control routes"
+        assert process.signal().exit_code() == 0
