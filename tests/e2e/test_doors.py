@@ -67,3 +67,19 @@ def test_sagemaker_starts_its_container_with_nothing_but_serve(tmp_path):
         assert (status, [list(each) for each in answer]) == (200, [["label", "probabilities"]])
         assert ask(port, "GET", "/admin/models")[0] == 401, "a public address without keys keeps its control routes"
         assert process.signal().exit_code() == 0
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_vertex_names_port_routes_and_model_by_environment(tmp_path, scheme):
+    port = free_port()
+    env = {
+        "AIP_HTTP_PORT": str(port),
+        "AIP_PREDICT_ROUTE": "/v1/endpoints/1/deployedModels/2:predict",
+        "AIP_HEALTH_ROUTE": "/health",
+        "AIP_STORAGE_URI": f"{scheme}{EXAMPLES / 'iris-onnx'}",
+    }
+    with Process(tmp_path, "--log-format", "text", env=env, port=port, command=[*INFERD, "serve"]) as process:
+        process.wait_for(lambda: process.ask("GET", "/health")[0] == 200)
+        status, answer = ask(port, "POST", env["AIP_PREDICT_ROUTE"], {"instances": [ROW]})
+        assert (status, answer["predictions"][0]["label"]) == (200, "setosa")
+        assert process.signal().exit_code() == 0

@@ -28,7 +28,23 @@ def platform_settings(env: Mapping[str, str], *, has_paths: bool) -> PlatformSet
     (``has_paths`` is false) where SageMaker puts them is taken for one of its own. Raises ``ConfigError`` for a port
     outside the range that the platform permits.
     """
-    return _sagemaker(env, has_paths=has_paths)
+    return _vertex(env) or _sagemaker(env, has_paths=has_paths)
+
+
+def _vertex(env: Mapping[str, str]) -> PlatformSettings:
+    """Vertex AI names the port, and where the model's files are."""
+    if "AIP_HTTP_PORT" not in env:
+        return {}
+    settings: PlatformSettings = {
+        "protocols": (("vertex",), "Vertex AI"),
+        "host": (_ANYWHERE, "Vertex AI"),
+        "port": (_number(env["AIP_HTTP_PORT"], "AIP_HTTP_PORT"), "environment AIP_HTTP_PORT"),
+        "grpc_port": (0, "Vertex AI"),
+    }
+    if env.get("AIP_STORAGE_URI"):
+        path = env["AIP_STORAGE_URI"].removeprefix("file://")
+        settings["paths"] = ((path,), "environment AIP_STORAGE_URI")
+    return settings
 
 
 def _sagemaker(env: Mapping[str, str], *, has_paths: bool) -> PlatformSettings:

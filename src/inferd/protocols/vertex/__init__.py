@@ -1,0 +1,1 @@
+"""Vertex AI's container contract: a health route and a prediction route, both named by the platform."""
