@@ -78,7 +78,8 @@ def walk(client):
 def needed(path):
     if path == "/metrics":
         return "metrics"
-    return "admin" if path.startswith(("/admin", "/v2/repository")) else "inference"
+    is_admin = path.startswith(("/admin", "/v2/repository", "/v2/logging")) or path.endswith("/trace/setting")
+    return "admin" if is_admin else "inference"
 
 
 def is_public(method, path):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PUBLIC = frozenset({b"/health", b"/ready", b"/v2/health/live", b"/v2/health/ready", b"/ping"})
 """What answers GET without a key; nothing else does."""
+_ADMIN = (b"/admin", b"/v2/repository", b"/v2/logging")
 _MEMORY = "memory"
 _CONTROL = "control"
 _NO_PAGES = frozenset({"admin", _CONTROL, _MEMORY})
@@ -51,7 +52,8 @@ def scope_of(path: bytes, control_paths: re.Pattern[bytes] | None = None) -> str
         return _MEMORY
     if control_paths is not None and control_paths.fullmatch(path):
         return _CONTROL
-    return "admin" if path.startswith((b"/admin", b"/v2/repository")) else "inference"
+    is_admin = path.startswith(_ADMIN) or path.endswith(b"/trace/setting")
+    return "admin" if is_admin else "inference"
 
 
 def is_loopback(host: str) -> bool:

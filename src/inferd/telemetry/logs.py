@@ -17,6 +17,7 @@ request_id_context: ContextVar[str] = ContextVar("inferd_request_id", default=""
 
 _LOGGERS = ("inferd", "uvicorn", "asyncio")
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message", "request_id"}
+_switched_off: set[int] = set()
 _access = logging.getLogger("inferd.access")
 
 
@@ -38,6 +39,8 @@ def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
     """
     handler = _Handler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.addFilter(lambda record: record.levelno not in _switched_off)
+    _switched_off.clear()
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [known for known in logger.handlers if not isinstance(known, _Handler)]
@@ -49,6 +52,23 @@ def configure_logging(log_format: Literal["text", "json"], level: str) -> None:
 def set_level(level: str) -> None:
     """Change the least severe line written, at any time. Raises ``ValueError`` for an unknown level."""
     logging.getLogger("inferd").setLevel(level.upper())
+
+
+def is_written(level: int) -> bool:
+    """Whether the program's own lines of this level are written."""
+    return level not in _switched_off and logging.getLogger("inferd").isEnabledFor(level)
+
+
+def switch(level: int, *, on: bool) -> None:
+    """Write or drop the program's lines of one level from now on; debug's by the least severe level written."""
+    logger = logging.getLogger("inferd")
+    if on:
+        _switched_off.discard(level)
+        logger.setLevel(min(logger.level, level))
+    elif level == logging.DEBUG:
+        logger.setLevel(max(logger.level, logging.INFO))
+    else:
+        _switched_off.add(level)
 
 
 def access_line(exchange: Answered, client: tuple[str, int] | None, sent_bytes: int) -> None:

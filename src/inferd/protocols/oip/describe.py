@@ -18,10 +18,12 @@ from inferd.serving.table import Table, VersionStatus
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
+    "logging",
     "model_configuration",
     "model_repository",
     "parameters",
     "statistics",
+    "trace",
 )
 _STATES = {
     VersionState.PENDING: "LOADING",

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 
 from inferd.abc import Target
 from inferd.core.errors import InvalidRequest, ModelNotReady, Unsupported
-from inferd.protocols.oip import repository_api, shared_memory
+from inferd.protocols.oip import repository_api, settings, shared_memory
 from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
 from inferd.protocols.oip.generate_routes import mount_generate
 from inferd.protocols.oip.statistics import model_statistics
@@ -34,6 +34,7 @@ def mount(app: FastAPI, context: ProtocolContext) -> None:
     _mount_statistics(app, context)
     _mount_repository(app, context)
     _mount_shared_memory(app, context)
+    _mount_settings(app, context)
     mount_generate(app, context)
     _mount_refusals(app, context)
 
@@ -132,6 +133,29 @@ def _mount_shared_memory(app: FastAPI, context: ProtocolContext) -> None:
         return JSONResponse({})
 
 
+def _mount_settings(app: FastAPI, context: ProtocolContext) -> None:
+    @app.get("/v2/logging", tags=["v2"], summary="Log settings")
+    async def logs() -> JSONResponse:
+        return JSONResponse(settings.log_settings())
+
+    @app.post("/v2/logging", tags=["v2"], summary="Change log settings")
+    async def change_logs(request: Request) -> JSONResponse:
+        return JSONResponse(settings.change_log_settings(read_exact(await request.body(), non_finite=False)))
+
+    @app.get("/v2/trace/setting", tags=["v2"], summary="Trace settings")
+    @app.get(f"{_MODEL}/trace/setting", tags=["v2"], summary="Trace settings, which are the same for every model")
+    async def traces(name: str = "") -> JSONResponse:
+        if name:
+            _find(context, name, None)
+        return JSONResponse(settings.trace_settings(context))
+
+    @app.post("/v2/trace/setting", tags=["v2"], summary="Change trace settings")
+    @app.post(f"{_MODEL}/trace/setting", include_in_schema=False)
+    async def change_traces(request: Request, name: str = "") -> JSONResponse:
+        values = read_exact(await request.body(), non_finite=False)
+        return JSONResponse(settings.change_trace_settings(context, name, values))
+
+
 def _mount_refusals(app: FastAPI, context: ProtocolContext) -> None:
     # The hot front answers these paths for every model there is; what arrives here names one that is not.
     @app.post(f"{_MODEL}/infer", include_in_schema=False)
@@ -144,12 +168,6 @@ def _mount_refusals(app: FastAPI, context: ProtocolContext) -> None:
     @app.api_route("/v2/cudasharedmemory/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
     async def no_cuda(rest: str) -> JSONResponse:
         raise Unsupported(shared_memory.NO_CUDA)
-
-    @app.api_route("/v2/logging", methods=["GET", "POST"], include_in_schema=False)
-    @app.api_route("/v2/trace/setting", methods=["GET", "POST"], include_in_schema=False)
-    @app.api_route(f"{_MODEL}/trace/setting", methods=["GET", "POST"], include_in_schema=False)
-    async def no_settings(name: str = "") -> JSONResponse:
-        raise Unsupported("log and trace settings are the server's configuration, not to be changed by its API")
 
 
 def _find(context: ProtocolContext, name: str, version: str | None) -> Servable:

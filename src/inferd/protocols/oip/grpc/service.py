@@ -12,7 +12,7 @@ from inferd.core.errors import ModelNotFound, ModelNotReady, Unsupported, Versio
 from inferd.protocols.grpc.infer import InferEndpoint
 from inferd.protocols.grpc.schema import message_class, method_names, pool
 from inferd.protocols.grpc.service import AwaitedEndpoint, MessageEndpoint, Method
-from inferd.protocols.oip import repository_api, shared_memory
+from inferd.protocols.oip import repository_api, settings, shared_memory
 from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
 from inferd.protocols.oip.grpc.codec import GrpcCodec, read_parameters
 from inferd.protocols.oip.grpc.infer import DIALECT, PROTOCOL, InferStream
@@ -32,15 +32,13 @@ _ALIKE = {
     "RepositoryIndex": (b"GET", b"/v2/repository/index"),
     "RepositoryModelLoad": (b"POST", b"/v2/repository/models/load"),
     "RepositoryModelUnload": (b"POST", b"/v2/repository/models/unload"),
+    "LogSettings": (b"POST", b"/v2/logging"),
+    "TraceSetting": (b"POST", b"/v2/trace/setting"),
 }
-_NO_SETTINGS = "log and trace settings are the server's configuration, not to be changed by its API"
-_REFUSED = {
-    "TraceSetting": _NO_SETTINGS,
-    "LogSettings": _NO_SETTINGS,
-    **{f"CudaSharedMemory{action}": shared_memory.NO_CUDA for action in ("Status", "Register", "Unregister")},
-}
+_REFUSED = {f"CudaSharedMemory{action}": shared_memory.NO_CUDA for action in ("Status", "Register", "Unregister")}
 
 
+_LOG_FIELDS = {bool: "bool_param", int: "uint32_param", str: "string_param"}
 _AWAITED = {"RepositoryModelLoad": repository_api.load, "RepositoryModelUnload": repository_api.unload}
 
 
@@ -88,6 +86,8 @@ class OipGrpc:
             "ModelConfig": lambda asked: _message("ModelConfigResponse", {"config": model_config(self._find(asked))}),
             "ModelStatistics": self._model_statistics,
             "RepositoryIndex": self._index,
+            "LogSettings": _log_settings,
+            "TraceSetting": self._trace_setting,
         }
 
     def _change(self, name: str) -> Callable[[Any, str], Awaitable[Any]]:
@@ -147,10 +147,29 @@ class OipGrpc:
             servables = [status.servable for status in statuses if status.servable is not None]
         return _message("ModelStatisticsResponse", {"model_stats": [model_statistics(each) for each in servables]})
 
+    def _trace_setting(self, asked: Any) -> Any:
+        values = {name: list(setting.value) or None for name, setting in asked.settings.items()}
+        found = settings.change_trace_settings(self._context, asked.model_name, values)
+        response = message_class("inference.TraceSettingResponse")()
+        for name, value in found.items():
+            response.settings[name].value.extend(value if type(value) is list else [value])
+        return response
+
     def _index(self, asked: Any) -> Any:
         entries = [index_entry(status) for status in self._context.engine.table.statuses]
         wanted = [entry for entry in entries if entry["state"] == "READY" or not asked.ready]
         return _message("RepositoryIndexResponse", {"models": wanted})
+
+
+def _log_settings(asked: Any) -> Any:
+    values = {}
+    for name, setting in asked.settings.items():
+        choice = setting.WhichOneof("parameter_choice")
+        values[name] = getattr(setting, choice) if choice else None
+    response = message_class("inference.LogSettingsResponse")()
+    for name, value in settings.change_log_settings(values).items():
+        setattr(response.settings[name], _LOG_FIELDS[type(value)], value)
+    return response
 
 
 def _message(name: str, values: Mapping[str, Any]) -> Any:
