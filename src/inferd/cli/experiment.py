@@ -1,4 +1,4 @@
-"""``inferd experiment``: check an experiment's definition, see where it sends units, judge and simulate it."""
+"""``inferd experiment``: check, simulate and judge an experiment, see where it sends units, run it on a server."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from pathlib import Path
 
 import click
 
-from inferd.cli import experiment_report, experiment_simulate
+from inferd.cli import experiment_report, experiment_server, experiment_simulate
 
 
 @click.group()
 def command() -> None:
-    """Check, assign, judge and simulate experiments."""
+    """Check, simulate, run and judge experiments."""
 
 
 command.add_command(experiment_report.command, "report")
 command.add_command(experiment_simulate.command, "simulate")
+command.add_command(experiment_server.list_experiments, "list")
+for _each in ("show", "create", "change", "start", "stop", "archive", "history"):
+    command.add_command(getattr(experiment_server, _each), _each)
 
 
 @command.command(

@@ -16,7 +16,7 @@ _COMMANDS = {
     "keys": "Make API keys.",
     "seal": "Write the manifest of a version, so that a changed byte keeps it from being served.",
     "models": "See and change what a running server serves.",
-    "experiment": "Check, simulate and judge experiments on models.",
+    "experiment": "Check, simulate, run and judge experiments on models.",
     "doctor": "Print versions, extras and plug-ins.",
 }
 

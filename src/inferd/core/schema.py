@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from math import isfinite
+from sys import float_info
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+_MAX_SHOWN = 200
 _NAMES = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -39,11 +40,12 @@ def conform(value: object, hint: Any) -> Any:
         if isinstance(value, list | tuple):
             return tuple(conform(item, get_args(hint)[0]) for item in value)
     elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max:
             return float(value)
     elif type(value) is hint:
         return value
-    raise ValueError(f"takes {accepted(hint)}, got {value!r}")
+    got = repr(value)
+    raise ValueError(f"takes {accepted(hint)}, got {got if len(got) <= _MAX_SHOWN else got[:_MAX_SHOWN] + '…'}")
 
 
 def parse(text: str, hint: Any) -> Any:

@@ -61,6 +61,16 @@ def answering() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction in which what was read stays true until the end: SQLite lets no other write meanwhile, PostgreSQL
+    none to rows selected ``FOR UPDATE``. Raises ``StoreUnavailable``."""
+    with answering(), engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+
+
 def _engine(url: str) -> Engine:
     """Raises ``ConfigError`` for a URL that is neither of the two."""
     wanted = "give sqlite:///path/to/file.db or postgresql://user:password@host/database"

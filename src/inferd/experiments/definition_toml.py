@@ -1,9 +1,9 @@
-"""Read an experiment from TOML, and refuse a wrong one with file, line and the way out."""
+"""Read an experiment from TOML or the same keys as JSON, and refuse a wrong one with its place and the way out."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -57,7 +57,31 @@ _Value = TypeVar("_Value")
 
 def read_experiment(path: Path) -> Experiment:
     """The experiment that the file describes. Raises ``ConfigError`` naming file, line and what would be right."""
-    document = read_toml(path)
+    return _experiment(read_toml(path))
+
+
+def experiment_of(values: Mapping[str, Any]) -> Experiment:
+    """The experiment of ``values``, the keys of a file. Raises ``ConfigError`` naming the key and the way out."""
+    return _experiment(TomlFile(Path("the definition"), "", dict(values)))
+
+
+def values_of(experiment: Experiment) -> dict[str, Any]:
+    """The keys that a file of ``experiment`` would have, all that say something: what ``experiment_of`` reads."""
+    values = {key: getattr(experiment, key) for key in _PLAIN}
+    for key, (name, _) in _LISTS.items():
+        values[key] = [_keys(entry) for entry in getattr(experiment, name)]
+    for key in _TABLES:
+        if getattr(experiment, key) is not None:
+            values[key] = _keys(getattr(experiment, key))
+    return {key: value for key, value in values.items() if value != []}
+
+
+def _keys(entry: Any) -> dict[str, Any]:
+    pairs = ((each.name, getattr(entry, each.name)) for each in fields(entry))
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs if value is not None}
+
+
+def _experiment(document: TomlFile) -> Experiment:
     document.refuse_unknown((), document.values, (*_PLAIN, *_LISTS, *_TABLES))
     hints = get_type_hints(Experiment)
     values = {
@@ -65,7 +89,7 @@ def read_experiment(path: Path) -> Experiment:
     }
     for key in ("id", "model", "unit", "variant"):
         if key not in document.values:
-            raise ConfigError(f"{path}: {key!r} is missing")
+            raise ConfigError(f"{document.path}: {key!r} is missing")
     for key, (name, kind) in _LISTS.items():
         values[name] = tuple(_build(document, (key, i), table, kind) for i, table in enumerate(_tables(document, key)))
     for key, kind in _TABLES.items():

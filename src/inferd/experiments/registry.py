@@ -19,18 +19,20 @@ from inferd.serving.engine import Engine
 
 logger = logging.getLogger("inferd.experiments")
 
-State = Literal["running", "stopped", "invalid"]
+State = Literal["running", "stopped", "invalid", "archived"]
 
 
 @dataclass(slots=True)
 class Entry:
-    """One experiment and where it stands. ``origin`` is the file that defines it."""
+    """One experiment and where it stands. ``origin`` is the file that defines it, "" where the API does; ``version``
+    counts its definitions."""
 
     experiment: Experiment
     origin: str
     state: State
     reason: str
     live: LiveExperiment
+    version: int = 1
 
 
 def read_folder(folder: Path) -> list[tuple[Experiment, str]]:
@@ -67,14 +69,18 @@ class ExperimentRegistry:
             raise ExperimentNotFound(f"no experiment {experiment_id!r}; there are: {known}")
         return entry
 
-    def add(self, experiment: Experiment, origin: str) -> Entry:
-        """Start ``experiment`` if the models that are served permit it; else keep it as invalid, with the reason."""
-        entry = Entry(experiment, origin, "running", "", LiveExperiment(experiment, self._put))
-        try:
-            self._check(experiment)
-        except ConfigError as error:
-            entry.state, entry.reason = "invalid", error.message
-            logger.error("experiment %s does not run: %s", experiment.id, error.message)
+    def add(
+        self, experiment: Experiment, origin: str, *, state: State = "running", reason: str = "", version: int = 1
+    ) -> Entry:
+        """Know ``experiment``, in place of one with its id. It runs if it should and the models that are served permit
+        it; else it is kept as invalid, with the reason."""
+        entry = Entry(experiment, origin, state, reason, LiveExperiment(experiment, self._put), version)
+        if state == "running":
+            try:
+                self.check(experiment)
+            except ConfigError as error:
+                entry.state, entry.reason = "invalid", error.message
+                logger.error("experiment %s does not run: %s", experiment.id, error.message)
         self._entries[experiment.id] = entry
         self._install()
         return entry
@@ -82,20 +88,27 @@ class ExperimentRegistry:
     def stop(self, experiment_id: str, reason: str) -> Entry:
         """The kill switch: everyone gets the model's usual version from the next request on. Idempotent."""
         entry = self.get(experiment_id)
-        if entry.state == "running":
+        if entry.state in ("running", "invalid"):
             entry.state, entry.reason = "stopped", reason
             logger.info("experiment %s stopped: %s", experiment_id, reason)
             self._install()
         return entry
 
+    def check_start(self, experiment_id: str) -> None:
+        """Raise ``Conflict`` with the reason when it cannot run."""
+        entry = self.get(experiment_id)
+        if entry.state == "archived":
+            raise Conflict(f"experiment {experiment_id!r} is archived; create another one")
+        try:
+            self.check(entry.experiment)
+        except ConfigError as error:
+            raise Conflict(error.message) from None
+
     def start(self, experiment_id: str) -> Entry:
         """Run a stopped or invalid experiment (again). Raises ``Conflict`` with the reason when it cannot."""
         entry = self.get(experiment_id)
         if entry.state != "running":
-            try:
-                self._check(entry.experiment)
-            except ConfigError as error:
-                raise Conflict(error.message) from None
+            self.check_start(experiment_id)
             entry.state, entry.reason = "running", ""
             logger.info("experiment %s started", experiment_id)
             self._install()
@@ -106,7 +119,7 @@ class ExperimentRegistry:
         for entry in self.entries:
             if entry.state == "running":
                 try:
-                    self._check(entry.experiment)
+                    self.check(entry.experiment)
                 except ConfigError as error:
                     entry.state, entry.reason = "invalid", error.message
                     logger.error("experiment %s stopped: %s", entry.experiment.id, error.message)
@@ -124,9 +137,16 @@ class ExperimentRegistry:
                 policies[Target()] = policies[Target(model)]
         self._engine.policies = policies
 
-    def _check(self, experiment: Experiment) -> None:
-        """Raise ``ConfigError`` unless every variant exists, fits the control's signature, and shares no unit with
-        another running experiment of the model."""
+    def check(self, experiment: Experiment) -> None:
+        """Raise ``ConfigError`` unless it fits what is served and shares no unit with another running experiment of the
+        model."""
+        self.check_fits(experiment)
+        for other in self.entries:
+            if other.state == "running" and other.experiment.id != experiment.id:
+                _check_disjoint(experiment, other.experiment)
+
+    def check_fits(self, experiment: Experiment) -> None:
+        """Raise ``ConfigError`` unless every variant exists and fits the control's signature."""
         table = self._engine.table
         if experiment.model not in table.models:
             raise ConfigError(f"no model {experiment.model!r} is served; there are: {', '.join(sorted(table.models))}")
@@ -140,9 +160,6 @@ class ExperimentRegistry:
             if ticket is not None:
                 signatures[variant.name] = ticket.servable.signature
         _check_compatible(signatures)
-        for other in self.entries:
-            if other.state == "running" and other.experiment.id != experiment.id:
-                _check_disjoint(experiment, other.experiment)
 
 
 def _check_compatible(signatures: Mapping[str, Signature]) -> None:

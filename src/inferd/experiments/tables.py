@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
 
 METADATA = MetaData()
 
@@ -37,4 +37,28 @@ FEEDBACK = Table(
     Column("value", Float(53), nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Index("feedback_of_experiment", "experiment"),
+)
+DEFINITIONS = Table(
+    "experiments",
+    METADATA,
+    Column("id", String(128), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("origin", String(255), nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+)
+CHANGES = Table(
+    "experiment_changes",
+    METADATA,
+    Column("number", Integer, primary_key=True),
+    Column("experiment", String(128), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("who", String(255), nullable=False),
+    Column("what", String(32), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Index("changes_of_experiment", "experiment", "number"),
 )

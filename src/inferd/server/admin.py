@@ -84,7 +84,7 @@ async def _act(
     control: ModelControl, request: Request, action: Action, name: str, version: int | None, wait: bool
 ) -> JSONResponse:
     act = {"load": control.load, "unload": control.unload, "reload": control.reload}[action]
-    await act(name, version, _who(request))
+    await act(name, version, who(request))
     if wait:
         await control.settled(name)
     return JSONResponse(control.describe(name), status_code=200 if wait else 202)
@@ -93,17 +93,17 @@ async def _act(
 def _mount_choices(app: FastAPI, control: ModelControl) -> None:
     @app.put(f"{_MODEL}/policy", tags=["admin"], summary="Choose which versions are served")
     async def set_policy(request: Request, name: str, policy: Policy, wait: bool = True) -> JSONResponse:
-        await control.set_policy(name, policy.policy, _who(request))
+        await control.set_policy(name, policy.policy, who(request))
         return await _answer(control, name, wait)
 
     @app.put(f"{_MODEL}/labels/{{label}}", tags=["admin"], summary="Point a label at a ready version")
     async def set_label(request: Request, name: str, label: str, target: Label) -> JSONResponse:
-        await control.set_label(name, label, target.version, _who(request))
+        await control.set_label(name, label, target.version, who(request))
         return await _answer(control, name, wait=True)
 
     @app.delete(f"{_MODEL}/labels/{{label}}", tags=["admin"], summary="Take a label away")
     async def remove_label(request: Request, name: str, label: str) -> JSONResponse:
-        await control.remove_label(name, label, _who(request))
+        await control.remove_label(name, label, who(request))
         return await _answer(control, name, wait=True)
 
 
@@ -113,9 +113,10 @@ async def _answer(control: ModelControl, name: str, wait: bool) -> JSONResponse:
     return JSONResponse(control.describe(name), status_code=200 if wait else 202)
 
 
-def _who(request: Request) -> str:
-    who: Any = request.scope.get("state", {}).get("principal", "")
-    return str(who)
+def who(request: Request) -> str:
+    """The id of the caller's key, "" without one."""
+    principal: Any = request.scope.get("state", {}).get("principal", "")
+    return str(principal)
 
 
 def _number(version: str) -> int:

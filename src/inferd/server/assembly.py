@@ -132,7 +132,7 @@ def assemble(
     )
     control = ModelControl(repository, store, decisions, scan, settings.version_policy)
     mounts: list[Callable[[FastAPI], None]] = [partial(mount_admin, control=control)]
-    if settings.experiments:
+    if settings.experiments or settings.experiment_store:
         experiments = Experiments(settings, engine)
         mounts.append(experiments.mount)
         metrics.add_writer(experiments.write_metrics)

@@ -1,4 +1,4 @@
-"""The control routes of experiments: list, describe, start, stop."""
+"""The control routes of experiments: define, describe, start, stop, and tell who changed what."""
 
 from __future__ import annotations
 
@@ -7,33 +7,124 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from inferd.core.errors import InvalidRequest
+from inferd.experiments.control import ExperimentControl
+from inferd.experiments.definition import Experiment
+from inferd.experiments.definition_store import Change
+from inferd.experiments.definition_toml import experiment_of, values_of
 from inferd.experiments.registry import Entry, ExperimentRegistry
+from inferd.server.admin import who
+from inferd.server.json_body import read_json
 
+_ALL = "/admin/experiments"
 _ONE = "/admin/experiments/{experiment_id}"
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "description": "The keys of a definition's file; see docs/experiments/assignment.md.",
+                "required": ["id", "model", "unit", "variant"],
+            }
+        }
+    },
+}
 
 
-def mount_experiments(app: FastAPI, registry: ExperimentRegistry) -> None:
+def mount_experiments(app: FastAPI, registry: ExperimentRegistry, control: ExperimentControl) -> None:
     """Add ``/admin/experiments…``."""
+    _mount_reading(app, registry, control)
+    _mount_definitions(app, control)
+    _mount_state(app, control)
 
-    @app.get("/admin/experiments", tags=["experiments"], summary="Every experiment and where it stands")
-    async def list_experiments() -> JSONResponse:
-        return JSONResponse({"experiments": [_summary(entry) for entry in registry.entries]})
 
-    @app.get(_ONE, tags=["experiments"], summary="One experiment, its variants and its counts")
+def _mount_reading(app: FastAPI, registry: ExperimentRegistry, control: ExperimentControl) -> None:
+    @app.get(_ALL, tags=["experiments"], summary="Every experiment and where it stands")
+    async def list_experiments(archived: bool = False) -> JSONResponse:
+        shown = [entry for entry in registry.entries if archived or entry.state != "archived"]
+        return JSONResponse({"experiments": [_summary(entry) for entry in shown]})
+
+    @app.get(_ONE, tags=["experiments"], summary="One experiment, its definition, its variants and its counts")
     async def describe(experiment_id: str) -> JSONResponse:
-        return JSONResponse(_details(registry.get(experiment_id)))
+        return _answer(registry.get(experiment_id))
 
+    @app.get(f"{_ONE}/history", tags=["experiments"], summary="What changed, by whom, why; the latest first")
+    async def history(experiment_id: str, limit: int = 100) -> JSONResponse:
+        changes = await control.history(experiment_id, max(1, min(limit, 10_000)))
+        return JSONResponse({"history": [_change(each) for each in changes]})
+
+
+def _mount_definitions(app: FastAPI, control: ExperimentControl) -> None:
+    @app.post(
+        _ALL,
+        tags=["experiments"],
+        summary="Define an experiment; it runs when started, or at once with start=true",
+        openapi_extra={"requestBody": _BODY},
+    )
+    async def create(request: Request, start: bool = False) -> JSONResponse:
+        experiment = experiment_of(_object(await read_json(request)))
+        return _answer(await control.create(experiment, who(request), start=start), status=201)
+
+    @app.put(
+        _ONE,
+        tags=["experiments"],
+        summary="Replace a definition; If-Match, or version in the body, names the one that was changed",
+        openapi_extra={"requestBody": _BODY},
+    )
+    async def replace(experiment_id: str, request: Request) -> JSONResponse:
+        values = _object(await read_json(request))
+        version = _version(request, values.pop("version", None))
+        if version is None:
+            raise InvalidRequest(
+                "say which version you changed, as If-Match or as version in the body, so that nobody's change is lost"
+            )
+        return _answer(await control.replace(_named(values, experiment_id), version, who(request)))
+
+    @app.delete(_ONE, tags=["experiments"], summary="Archive an experiment: it ends, its report and history stay")
+    async def archive(experiment_id: str, request: Request) -> JSONResponse:
+        return _answer(await control.archive(experiment_id, _version(request, None), who(request)))
+
+
+def _mount_state(app: FastAPI, control: ExperimentControl) -> None:
     @app.post(f"{_ONE}/stop", tags=["experiments"], summary="Kill switch: everyone gets the model's usual version")
-    async def stop(experiment_id: str, request: Request) -> JSONResponse:
-        return JSONResponse(_summary(registry.stop(experiment_id, f"stopped by {_who(request)}")))
+    async def stop(experiment_id: str, request: Request, why: str = "") -> JSONResponse:
+        name = who(request)
+        reason = why[:1000] or f"stopped by {name or 'somebody without a key'}"
+        return _answer(await control.stop(experiment_id, name, reason))
 
-    @app.post(f"{_ONE}/start", tags=["experiments"], summary="Run a stopped experiment again")
-    async def start(experiment_id: str) -> JSONResponse:
-        return JSONResponse(_summary(registry.start(experiment_id)))
+    @app.post(f"{_ONE}/start", tags=["experiments"], summary="Run an experiment, for the first time or again")
+    async def start(experiment_id: str, request: Request) -> JSONResponse:
+        return _answer(await control.start(experiment_id, who(request)))
 
 
-def _who(request: Request) -> str:
-    return request.scope.get("state", {}).get("principal") or "somebody without a key"
+def _object(body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise InvalidRequest("a definition is an object with the keys of a definition's file")
+    return body
+
+
+def _named(values: dict[str, Any], experiment_id: str) -> Experiment:
+    experiment = experiment_of({"id": experiment_id, **values})
+    if experiment.id != experiment_id:
+        raise InvalidRequest(f"the definition is of {experiment.id!r}, the path says {experiment_id!r}", path="id")
+    return experiment
+
+
+def _version(request: Request, given: Any) -> int | None:
+    """Of the body or, as an entity tag (RFC 9110, 13.1.1), of ``If-Match``; ``*`` is any."""
+    tag = request.headers.get("if-match", "").strip().removeprefix("W/").strip('"')
+    if given is None and tag in ("", "*"):
+        return None
+    if given is None and tag.isascii() and tag.isdigit() and len(tag) < 10:
+        return int(tag)
+    if type(given) is not int or not 0 < given < 2**31:
+        raise InvalidRequest("a version is a whole number above 0", path="version")
+    return given
+
+
+def _answer(entry: Entry, status: int = 200) -> JSONResponse:
+    return JSONResponse(_details(entry), status_code=status, headers={"etag": f'"{entry.version}"'})
 
 
 def _summary(entry: Entry) -> dict[str, Any]:
@@ -41,7 +132,8 @@ def _summary(entry: Entry) -> dict[str, Any]:
         "id": entry.experiment.id,
         "model": entry.experiment.model,
         "state": entry.state,
-        "defined_in": entry.origin,
+        "version": entry.version,
+        "defined_in": entry.origin or "the store",
     }
     return {**summary, "reason": entry.reason} if entry.reason else summary
 
@@ -64,4 +156,19 @@ def _details(entry: Entry) -> dict[str, Any]:
             for variant, share in zip(experiment.variants, experiment.shares, strict=True)
         ],
         "unassigned": dict(live.unassigned),
+        "definition": values_of(experiment),
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    keys = sorted({*change.before, *change.after})
+    differing = [key for key in keys if change.before.get(key) != change.after.get(key)]
+    return {
+        "at_ms": change.at_ms,
+        "who": change.who,
+        "what": change.what,
+        "why": change.why,
+        "version": change.version,
+        "from": {key: change.before[key] for key in differing if key in change.before},
+        "to": {key: change.after[key] for key in differing if key in change.after},
     }

@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from inferd.core.errors import MissingExtra
 from inferd.experiments.log import ExposureLog
 from inferd.experiments.registry import ExperimentRegistry, read_folder
-from inferd.server.experiments import mount_experiments
 from inferd.server.settings import Settings
 from inferd.serving.engine import Engine
 from inferd.telemetry.exposition import Page
@@ -27,18 +26,26 @@ class Experiments:
     def __init__(self, settings: Settings, engine: Engine) -> None:
         """Raises ``ConfigError`` for a definition or a store that cannot be read, and ``MissingExtra``."""
         try:
+            from inferd.experiments.control import ExperimentControl
+            from inferd.experiments.database import open_database
+            from inferd.experiments.definition_store import DefinitionStore
+            from inferd.experiments.follower import Follower
             from inferd.experiments.store import Store
+            from inferd.server.experiments import mount_experiments
             from inferd.server.feedback import mount_feedback
         except ModuleNotFoundError as error:
             raise MissingExtra("an experiment's log", "experiments") from error
         folder = Path(settings.experiments)
-        definitions = read_folder(folder)
-        self._store = Store.open(settings.experiment_store or f"sqlite:///{folder / 'experiments.db'}")
+        files = [(each, Path(path).name) for each, path in read_folder(folder)] if settings.experiments else []
+        database = open_database(settings.experiment_store or f"sqlite:///{folder / 'experiments.db'}")
+        self._store, decided = Store(database), DefinitionStore(database)
         self._log = ExposureLog(self._store)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="inferd-experiments")
         self.registry = ExperimentRegistry(engine, self._log.put)
-        for experiment, origin in definitions:
-            self.registry.add(experiment, Path(origin).name)
+        self.control = ExperimentControl(self.registry, decided, self._threads)
+        self._follower = Follower(decided, self.control.follow)
+        self.control.load(files)
+        self._mount_control = partial(mount_experiments, registry=self.registry, control=self.control)
         self._mount_feedback = partial(
             mount_feedback,
             registry=self.registry,
@@ -50,7 +57,7 @@ class Experiments:
 
     def mount(self, app: FastAPI) -> None:
         """Add the routes."""
-        mount_experiments(app, self.registry)
+        self._mount_control(app)
         self._mount_feedback(app)
 
     def write_metrics(self, page: Page) -> None:
@@ -60,6 +67,7 @@ class Experiments:
 
     def close(self) -> None:
         """Write what was logged, within a bound, and let go of the store."""
+        self._follower.close(CLOSE_TIMEOUT_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._log.close(CLOSE_TIMEOUT_S)
         self._store.close()

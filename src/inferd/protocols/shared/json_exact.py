@@ -34,6 +34,9 @@ class TooLarge:
     def __init__(self, text: str) -> None:
         self.text = text
 
+    def __repr__(self) -> str:
+        return self.text
+
 
 def read_exact(body: bytes, *, non_finite: bool) -> Any:
     """The value of ``body``; numbers beyond float64 come as ``TooLarge``.

@@ -1,0 +1,139 @@
+"""``inferd experiment list``, ``create``, ``stop``…: see and change the experiments of a running server."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from inferd.cli.models import ask, server_options
+
+_ALL = "/admin/experiments"
+
+
+@click.command()
+@click.option("--archived", is_flag=True, help="Archived ones too.")
+@server_options
+def list_experiments(archived: bool, url: str, api_key: str, as_json: bool) -> None:
+    """Every experiment of a running server and where it stands."""
+    answer = ask(url, api_key, "GET", f"{_ALL}?archived={str(archived).lower()}")
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    for each in answer["experiments"]:
+        _line(each)
+
+
+@click.command()
+@click.argument("experiment")
+@server_options
+def show(experiment: str, url: str, api_key: str, as_json: bool) -> None:
+    """One experiment of a running server, its variants and their counts."""
+    _show(ask(url, api_key, "GET", _path(experiment)), as_json)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  inferd experiment create ranker.toml --start
+"""
+)
+@click.argument("file", metavar="EXPERIMENT.toml")
+@click.option("--start", is_flag=True, help="Run it at once.")
+@server_options
+def create(file: str, start: bool, url: str, api_key: str, as_json: bool) -> None:
+    """Define an experiment on a running server, which keeps it."""
+    path = f"{_ALL}?start={str(start).lower()}"
+    _show(ask(url, api_key, "POST", path, _values(file)), as_json)
+
+
+@click.command()
+@click.argument("file", metavar="EXPERIMENT.toml")
+@click.option("--version", type=click.IntRange(min=1), required=True, help="The version that the file was made from.")
+@server_options
+def change(file: str, version: int, url: str, api_key: str, as_json: bool) -> None:
+    """Replace the definition that a running server keeps by the one in a file."""
+    values = _values(file)
+    _show(ask(url, api_key, "PUT", _path(values["id"]), {**values, "version": version}), as_json)
+
+
+@click.command()
+@click.argument("experiment")
+@server_options
+def start(experiment: str, url: str, api_key: str, as_json: bool) -> None:
+    """Run an experiment of a running server, for the first time or again."""
+    _show(ask(url, api_key, "POST", f"{_path(experiment)}/start"), as_json)
+
+
+@click.command()
+@click.argument("experiment")
+@click.option("--why", default="", help="A reason, kept in the history.")
+@server_options
+def stop(experiment: str, why: str, url: str, api_key: str, as_json: bool) -> None:
+    """The kill switch: everyone gets the model's usual version, until it is started again."""
+    _show(ask(url, api_key, "POST", f"{_path(experiment)}/stop?why={quote(why)}"), as_json)
+
+
+@click.command()
+@click.argument("experiment")
+@server_options
+def archive(experiment: str, url: str, api_key: str, as_json: bool) -> None:
+    """End an experiment for good; its report and history stay."""
+    _show(ask(url, api_key, "DELETE", _path(experiment)), as_json)
+
+
+@click.command()
+@click.argument("experiment")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@server_options
+def history(experiment: str, limit: int, url: str, api_key: str, as_json: bool) -> None:
+    """What changed in an experiment, by whom and why; the latest first."""
+    answer = ask(url, api_key, "GET", f"{_path(experiment)}/history?limit={limit}")
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    for each in answer["history"]:
+        at = datetime.fromtimestamp(each["at_ms"] / 1000).isoformat(" ", "seconds")
+        parts = (at, f"version {each['version']}", each["what"], each["who"], each["why"])
+        click.echo("  ".join(part for part in parts if part))
+        if each["what"] == "changed":
+            for key in sorted({*each["from"], *each["to"]}):
+                click.echo(f"    {key}: {json.dumps(each['from'].get(key))} -> {json.dumps(each['to'].get(key))}")
+
+
+def _values(file: str) -> dict[str, Any]:
+    from inferd.experiments.definition_toml import read_experiment, values_of
+
+    return values_of(read_experiment(Path(file)))
+
+
+def _path(experiment: str) -> str:
+    return f"{_ALL}/{quote(experiment, safe='')}"
+
+
+def _line(entry: dict[str, Any]) -> None:
+    parts = (
+        entry["id"],
+        f"version {entry['version']}",
+        entry["state"],
+        f"on {entry['model']}",
+        f"in {entry['defined_in']}",
+        entry.get("reason", ""),
+    )
+    click.echo("  ".join(part for part in parts if part))
+
+
+def _show(entry: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(entry))
+        return
+    _line(entry)
+    for each in entry["variants"]:
+        fallbacks = f", {each['fallbacks']:,} got control instead" if each["fallbacks"] else ""
+        click.echo(
+            f"  {each['name']}: {each['share']:.2%} to {each['target']}, {each['requests']:,} requests{fallbacks}"
+        )

@@ -1,0 +1,129 @@
+"""Change experiments while a server runs: decided here, kept in the database, followed by all servers that share it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from inferd.core.errors import ConfigError, Conflict
+from inferd.experiments.definition import Experiment
+from inferd.experiments.definition_store import Change, DefinitionStore, Stored
+from inferd.experiments.definition_toml import experiment_of
+from inferd.experiments.registry import Entry, ExperimentRegistry, State
+
+logger = logging.getLogger("inferd.experiments")
+
+_Result = TypeVar("_Result")
+
+
+class ExperimentControl:
+    """Used on the loop's thread only; the database is asked on ``threads``.
+
+    A file's definition wins over a stored one of the same id, and the API may only start and stop it.
+    """
+
+    def __init__(self, registry: ExperimentRegistry, store: DefinitionStore, threads: Executor) -> None:
+        self._registry = registry
+        self._store = store
+        self._threads = threads
+        self._files: set[str] = set()
+
+    def load(self, files: Iterable[tuple[Experiment, str]]) -> None:
+        """Know the experiments of ``files`` and of the database. Blocks; at start. Raises ``StoreUnavailable``."""
+        for experiment, origin in files:
+            stored = self._store.adopt(experiment, origin)
+            self._files.add(experiment.id)
+            self._registry.add(experiment, origin, state=stored.state, reason=stored.reason, version=stored.version)
+        self.follow(self._store.all())
+
+    def follow(self, stored: Iterable[Stored]) -> None:
+        """Do here what was decided, perhaps on another server. What another server's file defines is not for this one,
+        unless it was defined by the API before."""
+        known = {entry.experiment.id: entry for entry in self._registry.entries}
+        for each in stored:
+            entry = known.get(each.id)
+            if entry is None and each.origin:
+                continue
+            try:
+                if each.id not in self._files and (entry is None or entry.version != each.version):
+                    self._know(each)
+                elif entry is not None and _wanted(entry) != each.state:
+                    self._follow_state(each)
+            except (ConfigError, Conflict) as error:
+                logger.error("experiment %s does not run: %s", each.id, error.message)
+
+    async def create(self, experiment: Experiment, who: str, *, start: bool) -> Entry:
+        """Keep a new experiment, and run it if ``start``. Raises ``ConfigError`` when it does not fit what is served,
+        ``Conflict`` when the id is taken, ``StoreUnavailable``; then nothing changed."""
+        (self._registry.check if start else self._registry.check_fits)(experiment)
+        stored = await self._ask(lambda: self._store.create(experiment, "running" if start else "stopped", who))
+        return self._know(stored)
+
+    async def replace(self, experiment: Experiment, version: int, who: str) -> Entry:
+        """Replace ``version`` of the definition by its next; it goes on running if it does.
+
+        Raises as ``create`` does, ``ExperimentNotFound``, and ``Conflict`` too when another version is stored, a file
+        defines it, or units that were assigned already would change variants.
+        """
+        entry = self._changeable(experiment.id)
+        (self._registry.check if entry.state == "running" else self._registry.check_fits)(experiment)
+        return self._know(await self._ask(lambda: self._store.replace(experiment, version, who)))
+
+    async def archive(self, experiment_id: str, version: int | None, who: str) -> Entry:
+        """End it for good: it does not run, its report and history stay. Raises as ``replace`` does."""
+        self._changeable(experiment_id)
+        return self._know(await self._ask(lambda: self._store.set_state(experiment_id, "archived", who, "", version)))
+
+    async def start(self, experiment_id: str, who: str) -> Entry:
+        """Run it. Raises ``ExperimentNotFound``, ``Conflict`` with the reason when it cannot run, and
+        ``StoreUnavailable``; then nothing changed."""
+        self._registry.check_start(experiment_id)
+        await self._ask(lambda: self._store.set_state(experiment_id, "running", who, ""))
+        return self._registry.start(experiment_id)
+
+    async def stop(self, experiment_id: str, who: str, why: str) -> Entry:
+        """The kill switch. Raises ``ExperimentNotFound``, and ``StoreUnavailable`` when it is stopped here but that
+        could not be kept: send it again, or a restart runs it again."""
+        entry = self._registry.stop(experiment_id, why)
+        if entry.state != "archived":
+            await self._ask(lambda: self._store.set_state(experiment_id, "stopped", who, why))
+        return entry
+
+    async def history(self, experiment_id: str, limit: int) -> Sequence[Change]:
+        """The latest changes, the last first. Raises ``ExperimentNotFound`` and ``StoreUnavailable``."""
+        self._registry.get(experiment_id)
+        return await self._ask(lambda: self._store.history(experiment_id, limit))
+
+    async def _ask(self, question: Callable[[], _Result]) -> _Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, question)
+
+    def _changeable(self, experiment_id: str) -> Entry:
+        entry = self._registry.get(experiment_id)
+        if entry.origin:
+            raise Conflict(f"experiment {experiment_id!r} is defined by the file {entry.origin}; change it there")
+        return entry
+
+    def _know(self, stored: Stored) -> Entry:
+        return self._registry.add(
+            experiment_of(stored.values),
+            stored.origin,
+            state=stored.state,
+            reason=stored.reason,
+            version=stored.version,
+        )
+
+    def _follow_state(self, stored: Stored) -> None:
+        if stored.state == "running":
+            self._registry.start(stored.id)
+        elif stored.state == "stopped":
+            self._registry.stop(stored.id, stored.reason)
+        else:
+            self._know(stored)
+
+
+def _wanted(entry: Entry) -> State:
+    """What was decided, whether or not it can be."""
+    return "running" if entry.state == "invalid" else entry.state

@@ -1,0 +1,214 @@
+"""What is decided about experiments in the database: definitions, whether they run, and who changed what. Blocking;
+never called on the event loop."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.exc import IntegrityError
+
+from inferd.core.errors import Conflict, ExperimentNotFound
+from inferd.experiments.database import answering, writing
+from inferd.experiments.definition import Experiment
+from inferd.experiments.definition_toml import values_of
+from inferd.experiments.tables import CHANGES, DEFINITIONS, UNITS
+
+StoredState = Literal["running", "stopped", "archived"]
+What = Literal["created", "changed", "started", "stopped", "archived"]
+_WHAT: Mapping[StoredState, What] = {"running": "started", "stopped": "stopped", "archived": "archived"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One experiment as the database has it. ``version`` counts its definitions from 1; ``origin`` is the file that
+    defines it, "" where the API does. ``values`` are the keys of the definition."""
+
+    id: str
+    version: int
+    origin: str
+    values: Mapping[str, Any]
+    state: StoredState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of the audit trail. ``at_ms`` counts from 1970; ``who`` is the id of a key, the name of a file, or ""
+    for somebody without a key. ``before`` and ``after`` are definitions, or hold the ``state``."""
+
+    number: int
+    experiment: str
+    at_ms: int
+    who: str
+    what: str
+    why: str
+    version: int
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+
+class DefinitionStore:
+    """Any thread may call it, several servers may share it. All raise ``StoreUnavailable``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def all(self) -> list[Stored]:
+        """Every experiment, archived ones too."""
+        with answering(), self._engine.connect() as connection:
+            return [_stored(row) for row in connection.execute(select(DEFINITIONS).order_by(DEFINITIONS.c.id))]
+
+    def last_change(self) -> int:
+        """The number of the latest change of any experiment; 0 where there was none."""
+        with answering(), self._engine.connect() as connection:
+            return connection.scalar(select(func.max(CHANGES.c.number))) or 0
+
+    def adopt(self, experiment: Experiment, origin: str) -> Stored:
+        """Note what the file ``origin`` defines: a new version where that differs from what is stored. Whether it runs
+        stays as it was decided; an experiment nobody knew runs."""
+        with writing(self._engine) as connection:
+            found = _find(connection, experiment.id)
+            if found is None:
+                return _insert(
+                    connection, Stored(experiment.id, 1, origin, values_of(experiment), "running", ""), origin
+                )
+            if (found.values, found.origin) == (_plain(values_of(experiment)), origin):
+                return found
+            return _replace(connection, found, experiment, origin, origin)
+
+    def create(self, experiment: Experiment, state: StoredState, who: str) -> Stored:
+        """Keep a new experiment. Raises ``Conflict`` when the id was ever used."""
+        stored = Stored(experiment.id, 1, "", values_of(experiment), state, "")
+        try:
+            with writing(self._engine) as connection:
+                return _insert(connection, stored, who)
+        except IntegrityError:
+            raise Conflict(
+                f"there is an experiment {experiment.id!r} already; choose another id, or change it with PUT"
+            ) from None
+
+    def replace(self, experiment: Experiment, version: int, who: str) -> Stored:
+        """Replace ``version`` of the definition by its next.
+
+        Raises ``ExperimentNotFound``, and ``Conflict`` when another version is stored, when it is archived, and when
+        units that were assigned already would change variants.
+        """
+        with writing(self._engine) as connection:
+            found = _find(connection, experiment.id)
+            if found is None:
+                raise ExperimentNotFound(f"no experiment {experiment.id!r} is stored")
+            _check_version(found, version)
+            if found.state == "archived":
+                raise Conflict(f"experiment {experiment.id!r} is archived; create another one")
+            _check_assignment(connection, found, experiment)
+            return _replace(connection, found, experiment, "", who)
+
+    def set_state(
+        self, experiment_id: str, state: StoredState, who: str, why: str, version: int | None = None
+    ) -> Stored:
+        """Run, stop or archive an experiment; does nothing when that is its state. Raises ``ExperimentNotFound``, and
+        ``Conflict`` when it is archived or, where ``version`` is given, another one is stored."""
+        with writing(self._engine) as connection:
+            found = _find(connection, experiment_id)
+            if found is None:
+                raise ExperimentNotFound(f"no experiment {experiment_id!r} is stored")
+            if version is not None:
+                _check_version(found, version)
+            if found.state == state:
+                return found
+            if found.state == "archived":
+                raise Conflict(f"experiment {experiment_id!r} is archived; create another one")
+            update = DEFINITIONS.update().where(DEFINITIONS.c.id == experiment_id)
+            connection.execute(update.values(state=state, reason=why))
+            before, after = {"state": found.state}, {"state": state}
+            _record(connection, experiment_id, who, _WHAT[state], why, found.version, before, after)
+            return Stored(found.id, found.version, found.origin, found.values, state, why)
+
+    def history(self, experiment_id: str, limit: int) -> Sequence[Change]:
+        """The latest changes of one experiment, the last first."""
+        query = select(CHANGES).where(CHANGES.c.experiment == experiment_id).order_by(CHANGES.c.number.desc())
+        with answering(), self._engine.connect() as connection:
+            rows = connection.execute(query.limit(limit)).mappings().all()
+        return [
+            Change(**{**row, "before": json.loads(row["before"]), "after": json.loads(row["after"])}) for row in rows
+        ]
+
+
+def _find(connection: Connection, experiment_id: str) -> Stored | None:
+    row = connection.execute(select(DEFINITIONS).where(DEFINITIONS.c.id == experiment_id).with_for_update()).first()
+    return None if row is None else _stored(row)
+
+
+def _stored(row: Any) -> Stored:
+    return Stored(row.id, row.version, row.origin, json.loads(row.definition), row.state, row.reason)
+
+
+def _plain(values: Mapping[str, Any]) -> Any:
+    """As they come back from the database."""
+    return json.loads(json.dumps(values))
+
+
+def _insert(connection: Connection, stored: Stored, who: str) -> Stored:
+    values = {"id": stored.id, "version": stored.version, "origin": stored.origin, "state": stored.state}
+    connection.execute(
+        DEFINITIONS.insert().values(**values, definition=json.dumps(stored.values), reason=stored.reason)
+    )
+    _record(connection, stored.id, who, "created", "", stored.version, {}, {**stored.values, "state": stored.state})
+    return stored
+
+
+def _replace(connection: Connection, found: Stored, experiment: Experiment, origin: str, who: str) -> Stored:
+    values, version = values_of(experiment), found.version + 1
+    update = DEFINITIONS.update().where(DEFINITIONS.c.id == found.id)
+    connection.execute(update.values(version=version, origin=origin, definition=json.dumps(values)))
+    _record(connection, found.id, who, "changed", "", version, found.values, values)
+    return Stored(found.id, version, origin, values, found.state, found.reason)
+
+
+def _record(
+    connection: Connection,
+    experiment_id: str,
+    who: str,
+    what: What,
+    why: str,
+    version: int,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> None:
+    connection.execute(
+        CHANGES.insert().values(
+            experiment=experiment_id,
+            at_ms=time.time_ns() // 1_000_000,
+            who=who,
+            what=what,
+            why=why,
+            version=version,
+            before=json.dumps(before),
+            after=json.dumps(after),
+        )
+    )
+
+
+def _check_version(found: Stored, version: int) -> None:
+    if found.version != version:
+        raise Conflict(
+            f"version {version} of experiment {found.id!r} was changed meanwhile, version {found.version} is stored; "
+            "read it, and change that one"
+        )
+
+
+def _check_assignment(connection: Connection, found: Stored, experiment: Experiment) -> None:
+    """A unit that saw one variant must not be counted in another."""
+    wanted = _plain(values_of(experiment))
+    changed = [key for key in ("unit", "salt", "variant") if found.values.get(key) != wanted.get(key)]
+    exposed = select(UNITS.c.unit).where(UNITS.c.experiment == found.id).limit(1)
+    if changed and connection.execute(exposed).first() is not None:
+        raise Conflict(
+            f"units saw variants of experiment {found.id!r} already, so its {changed[0]} cannot change; "
+            "stop it, and create one with another id"
+        )
