@@ -12,11 +12,12 @@ from tritonclient.utils import InferenceServerException
 ROWS = np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]], np.float32)
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory):
+@pytest.fixture(scope="module", params=["grpcio", "native"])
+def address(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("v2-grpc")
     port = free_port()
-    with Process(folder, "serve", EXAMPLES / "iris-onnx", EXAMPLES / "topic", "--grpc-port", port) as process:
+    flags = ("--grpc-port", port, "--grpc-front", request.param)
+    with Process(folder, "serve", EXAMPLES / "iris-onnx", EXAMPLES / "topic", *flags) as process:
         process.wait_ready()
         yield f"127.0.0.1:{port}"
 
