@@ -11,6 +11,7 @@ from inferd.core.tensors import TensorSpec
 
 NanPolicy = Literal["error", "null", "string"]
 Transition = Literal["availability-preserving", "resource-preserving"]
+Load = Literal["eager", "lazy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,13 @@ class LifecycleConfig:
     """How versions come and go. ``version_policy`` is ``latest``, ``latest:N``, ``all`` or ``1,3``; "" is the server's.
     ``transition`` says which leaves first: the new version is ready before the old one goes, or the old one is gone
     before the new one is loaded. ``retries`` bounds how often a failed load is tried again, after
-    2, 8, 32 … seconds."""
+    2, 8, 32 … seconds. ``load`` "lazy" waits for the first call, and lets the version be unloaded when others need the
+    memory or nobody asks."""
 
     version_policy: str = ""
     transition: Transition = "availability-preserving"
     retries: int = 3
+    load: Load = "eager"
 
 
 @dataclass(frozen=True, slots=True)

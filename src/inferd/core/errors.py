@@ -147,6 +147,15 @@ class ModelNotReady(InferdError):
     code = Code.UNAVAILABLE
 
 
+class ModelNotLoaded(ModelNotReady):
+    """The version is loaded on its first call; ``model`` and ``version`` say which."""
+
+    def __init__(self, model: str, version: int) -> None:
+        super().__init__(f"model {model!r} version {version} is loaded on its first call; ask again", retry_after_s=1)
+        self.model = model
+        self.version = version
+
+
 class Overloaded(InferdError):
     """The queue is full. ``retry_after_s`` is computed from the observed rate of work."""
 

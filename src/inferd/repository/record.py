@@ -12,6 +12,10 @@ from inferd.repository.loader import LoadedVersion
 from inferd.repository.state import now_ms
 from inferd.serving.servable import Servable
 
+DORMANT = "loaded on its first call"
+_COMING = frozenset({VersionState.PENDING, VersionState.LOADING, VersionState.WARMING})
+_RESIDENT = frozenset(VersionState) - {VersionState.UNLOADED, VersionState.FAILED}
+
 
 @dataclass(slots=True)
 class VersionRecord:
@@ -19,6 +23,7 @@ class VersionRecord:
 
     ``attempt`` counts from 1. ``initial`` is one the server started with; ``current`` is False once it is to be
     replaced; ``retry_at`` is when, on the monotonic clock in seconds, a failed one may be tried again (0: never).
+    A ``dormant`` one is pending until somebody asks for it. ``size_bytes`` is that of its artefact, once it is loaded.
     ``since_ms`` is when the state began, in milliseconds since 1970.
     """
 
@@ -29,6 +34,8 @@ class VersionRecord:
     initial: bool = False
     current: bool = True
     retry_at: float = 0.0
+    dormant: bool = False
+    size_bytes: int = 0
     since_ms: int = field(default_factory=now_ms)
     state: VersionState = VersionState.PENDING
     reason: str = ""
@@ -39,6 +46,16 @@ class VersionRecord:
     def is_ready(self) -> bool:
         """Whether it takes requests: READY, with an instance that is not beyond its compute timeout."""
         return self.state is VersionState.READY and self.servable is not None and not self.servable.batcher.wedged
+
+    @property
+    def loads_on_call(self) -> bool:
+        """Whether callers get it once it is loaded, because they ask for it."""
+        return self.dormant or (self.config.lifecycle.load == "lazy" and self.state in _COMING)
+
+    @property
+    def loads_or_serves(self) -> bool:
+        """Whether it needs memory now, or soon."""
+        return self.state in _RESIDENT and not self.dormant
 
     @property
     def model(self) -> str:
@@ -64,10 +81,13 @@ class VersionRecord:
         """Model, version, state and, where there is one, the reason."""
         wedged = self.state is VersionState.READY and not self.is_ready
         reason = "every instance runs beyond its compute timeout" if wedged else self.reason
+        if self.dormant:
+            reason = DORMANT
         entry = {"model": self.config.name, "version": self.version, "state": self.state.value}
         return {**entry, "reason": reason} if reason else entry
 
     def advance(self, to: VersionState, reason: str = "") -> None:
         """Move forward; an illegal move is a defect and raises ``ValueError``."""
         self.state = move(self.state, to)
+        self.since_ms = now_ms()
         self.reason = reason

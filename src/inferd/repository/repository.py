@@ -11,15 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inferd.core.errors import ConfigError, GateFailed, InferdError, MissingExtra, ModelNotFound
+from inferd.core.errors import ConfigError, GateFailed, InferdError, LoadFailed, MissingExtra, ModelNotFound
 from inferd.core.lifecycle import VersionState
 from inferd.repository.desired import WantedModel
 from inferd.repository.loader import LoadedVersion, load_version
 from inferd.repository.memory import give_back
 from inferd.repository.reconcile import Attempt, Load, next_action
 from inferd.repository.record import VersionRecord
+from inferd.repository.residency import Residency, version_bytes
 from inferd.repository.servables import make_servable
 from inferd.repository.state import HistoryEvent, StateStore, now_ms
+from inferd.repository.waiters import Waiters
 from inferd.serving.engine import Engine
 from inferd.serving.servable import Servable
 from inferd.serving.table import Table, VersionStatus
@@ -47,6 +49,7 @@ class ModelRepository:
         store: StateStore,
         default_model: str = "",
         load_parallelism: int = 2,
+        residency: Residency | None = None,
         on_ready: Callable[[Servable], None] = lambda servable: None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
@@ -56,12 +59,14 @@ class ModelRepository:
         self._on_ready = on_ready
         self._on_change = on_change
         self._store = store
+        self._residency = residency or Residency()
+        self._waiters = Waiters(self._residency.wait_s)
         self._pool = ThreadPoolExecutor(load_parallelism, thread_name_prefix="inferd-load")
         self._closing = False
         self._tasks: dict[str, set[asyncio.Task[None]]] = {}
         self.wanted: dict[str, WantedModel] = {}
         self.labels: dict[str, dict[str, int]] = {}
-        self.records: list[VersionRecord] = []
+        self._by_model: dict[str, list[VersionRecord]] = {}
         for model in wanted:
             if model.problem and not model.there:
                 logger.warning("%s is ignored: %s", model.origin, model.problem)
@@ -69,13 +74,18 @@ class ModelRepository:
             self.wanted[model.name] = model
             self._add_problems(model, initial=True)
             for version in sorted(model.versions):
-                self._new_record(model, version, initial=True)
+                self._new_record(model, version, initial=True).dormant = model.config.lifecycle.load == "lazy"
         self._publish()
+
+    @property
+    def records(self) -> list[VersionRecord]:
+        """All of them, those of one model together, by version."""
+        return [record for records in self._by_model.values() for record in records]
 
     async def load_all(self) -> None:
         """Load every pending version, several at a time; each is served as soon as it is ready."""
         for record in self.records:
-            if record.state is VersionState.PENDING:
+            if record.state is VersionState.PENDING and not record.dormant:
                 self._start(record.model, self._load(record))
         await self.settled(self.wanted)
 
@@ -112,7 +122,7 @@ class ModelRepository:
     def reload(self, name: str, version: int | None) -> None:
         """Load the versions that are served (or one of them) again, beside those that serve."""
         for record in self._of(name):
-            if version in (None, record.version):
+            if version in (None, record.version) and not record.dormant:
                 record.current = False
         self._step(name)
 
@@ -156,7 +166,7 @@ class ModelRepository:
         ready = {record.model for record in records if record.is_ready}
         blocking = []
         for record in records:
-            if record.is_ready or record.state is VersionState.UNLOADED:
+            if record.is_ready or record.state is VersionState.UNLOADED or record.dormant:
                 continue
             waived = record.state is VersionState.FAILED or record.state in _GOING or not record.initial
             if not (waived and (record.model in ready or (model is None and ready))):
@@ -164,14 +174,14 @@ class ModelRepository:
         return blocking
 
     def _of(self, name: str) -> list[VersionRecord]:
-        return [record for record in self.records if record.model == name]
+        return self._by_model.get(name, [])
 
     def _step(self, name: str) -> None:
         """Take every step that can be taken now."""
         model = self.wanted.get(name)
         desired = frozenset(model.versions) if model is not None else frozenset()
         while not self._closing:
-            records = self._of(name)
+            records = list(self._of(name))
             attempts = [_attempt(record) for record in records]
             transition = model.config.lifecycle.transition if model is not None else "availability-preserving"
             action = next_action(desired, attempts, transition)
@@ -179,7 +189,12 @@ class ModelRepository:
                 return
             if isinstance(action, Load):
                 assert model is not None
-                self._start(name, self._load(self._new_record(model, action.version)))
+                record = self._new_record(model, action.version)
+                # What nobody has asked for yet is not asked for more often because it has a new version.
+                asked = any(each.loads_or_serves for each in self._of(name) if each is not record)
+                record.dormant = model.config.lifecycle.load == "lazy" and not asked
+                if not record.dormant:
+                    self._start(name, self._load(record))
             else:
                 records[action.position].advance(VersionState.DRAINING)
                 self._start(name, self._retire(records[action.position]))
@@ -200,10 +215,9 @@ class ModelRepository:
         earlier = [each for each in self._of(model.name) if each.version == version]
         gone = [each for each in earlier if each.state in (VersionState.FAILED, VersionState.UNLOADED)]
         attempt = max((each.attempt for each in gone if each.current and each.retry_at), default=0) + 1
-        self.records = [each for each in self.records if each not in gone]
+        records = [each for each in self._of(model.name) if each not in gone]
         record = VersionRecord(model.config, version, model.versions[version], attempt, initial)
-        self.records.append(record)
-        self.records.sort(key=lambda each: each.version)
+        self._by_model[model.name] = sorted([*records, record], key=lambda each: each.version)
         return record
 
     def _add_problems(self, model: WantedModel, *, initial: bool = False) -> None:
@@ -212,10 +226,9 @@ class ModelRepository:
             known = [each for each in self._of(model.name) if each.version == version]
             if any(each.reason == reason or each.state is VersionState.READY for each in known):
                 continue
-            self.records = [each for each in self.records if each not in known]
             record = VersionRecord(model.config, version, Path(), initial=initial)
             record.advance(VersionState.FAILED, reason)
-            self.records.append(record)
+            self._by_model[model.name] = [*(each for each in self._of(model.name) if each not in known), record]
             self._remember(record, "failed", reason)
 
     def _forget(self, name: str) -> None:
@@ -224,16 +237,68 @@ class ModelRepository:
         keep = {*model.versions, *model.problems, *model.there} if model is not None else set()
         over = (VersionState.UNLOADED, VersionState.FAILED)
         wanted = {*model.versions, *model.problems} if model is not None else set()
-        self.records = [
-            record
-            for record in self.records
-            if record.model != name
-            or record.state not in over
-            or record.version in wanted
-            or (record.state is VersionState.UNLOADED and record.version in keep)
-        ]
+
+        def stays(record: VersionRecord) -> bool:
+            if record.dormant:
+                return record.current and record.version in wanted
+            if record.state not in over or record.version in wanted:
+                return True
+            return record.state is VersionState.UNLOADED and record.version in keep
+
+        kept = list(filter(stays, self._of(name)))
+        if kept:
+            self._by_model[name] = kept
+        else:
+            self._by_model.pop(name, None)
+
+    def wake(self, model: str, version: int) -> None:
+        """See ``LazyLoader``."""
+        for record in self._of(model):
+            if record.version == version and record.dormant:
+                record.dormant = False
+                self._start(model, self._load(record))
+
+    def when_loaded(self, model: str, version: int, callback: Callable[[], None]) -> Callable[[], None] | None:
+        """See ``LazyLoader``."""
+        return self._waiters.add((model, version), callback)
+
+    def unload_idle(self) -> None:
+        """Let versions sleep that nobody has asked for long enough."""
+        for record in self._residency.idle(self.records):
+            self._sleep(record, "nobody asked for it")
+
+    def _sleep(self, record: VersionRecord, why: str) -> None:
+        """Put a dormant record in the place of a version that nobody uses, and free it."""
+        records = self._of(record.model)
+        dormant = VersionRecord(record.config, record.version, record.artefact, dormant=True)
+        records[records.index(record)] = dormant
+        record.advance(VersionState.DRAINING)
+        self._publish()
+        self._remember(record, "unloaded", why)
+        logger.info("%s version %d UNLOADED: %s", record.model, record.version, why)
+        self._start(record.model, self._free(record))
+
+    def _make_room(self, record: VersionRecord) -> bool:
+        """Whether there is room for a version, now that others sleep for it."""
+        record.size_bytes = version_bytes(record.artefact)
+        victims = self._residency.room_for(record, self.records)
+        for victim in victims or ():
+            self._sleep(victim, f"{record.model} version {record.version} needs its memory")
+        return victims is not None
 
     async def _load(self, record: VersionRecord) -> None:
+        try:
+            if self._make_room(record):
+                await self._load_now(record)
+            elif record.config.lifecycle.load == "lazy":
+                logger.warning("%s version %d waits: no room in the memory budget", record.model, record.version)
+                record.dormant = True
+            else:
+                self._failed(record, LoadFailed("no room in the memory budget: everything loaded is in use"))
+        finally:
+            self._waiters.notify((record.model, record.version))
+
+    async def _load_now(self, record: VersionRecord) -> None:
         loop = asyncio.get_running_loop()
         record.advance(VersionState.LOADING)
         self._publish()
@@ -296,7 +361,7 @@ class ModelRepository:
         self._forget(record.model)
         replaced = [each for each in self._of(record.model) if each.version == record.version and each is not record]
         if replaced:
-            self.records.remove(record)
+            self._of(record.model).remove(record)
         self._publish()
 
     async def _free(self, record: VersionRecord) -> None:
@@ -326,7 +391,14 @@ class ModelRepository:
                 shown[key] = record
         self._engine.table = Table(
             [
-                VersionStatus(r.model, r.version, r.state, r.reason, r.servable if r.state not in _GOING else None)
+                VersionStatus(
+                    r.model,
+                    r.version,
+                    r.state,
+                    r.reason,
+                    r.servable if r.state not in _GOING else None,
+                    r.loads_on_call,
+                )
                 for r in shown.values()
             ],
             self._default_model,

@@ -17,6 +17,7 @@ from inferd.protocols.shared.regions import SharedRegions
 from inferd.repository.control import ModelControl, Scan, chooser, fixed, overlaid
 from inferd.repository.desired import WantedModel
 from inferd.repository.repository import ModelRepository
+from inferd.repository.residency import Residency
 from inferd.repository.state import StateStore
 from inferd.server.admin import mount_admin
 from inferd.server.app import make_app
@@ -127,9 +128,15 @@ def assemble(
         store=store,
         default_model=settings.default_model,
         load_parallelism=settings.load_parallelism,
+        residency=Residency(
+            budget_bytes=int(settings.memory_budget_mb * (1 << 20)),
+            idle_s=settings.idle_unload_s,
+            wait_s=settings.first_call_wait_s,
+        ),
         on_ready=on_ready,
         on_change=on_change,
     )
+    engine.loader = repository
     control = ModelControl(repository, store, decisions, scan, settings.version_policy)
     mounts: list[Callable[[FastAPI], None]] = [partial(mount_admin, control=control)]
     if settings.experiments or settings.experiment_store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import FastAPI
 
@@ -71,7 +71,7 @@ def protocol_class(name: str) -> Callable[..., ProtocolAdapter]:
     return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Listener:
     """One port's protocols, and the front that all its connections share."""
 
@@ -79,6 +79,7 @@ class Listener:
     adapters: tuple[ProtocolAdapter, ...]
     front: Front
     templates: tuple[HotRoute, ...]
+    shown: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
     def mount(self, app: FastAPI) -> None:
         """Add the cold routes of its protocols. Raises ``ConfigError`` naming both when two claim one path."""
@@ -94,7 +95,10 @@ class Listener:
 
     def show(self, table: Table) -> None:
         """Answer the models of ``table`` from now on."""
-        self.front.routes = build_routes(self.templates, table)
+        names = {name: (*versions, *table.labels.get(name, ())) for name, versions in table.models.items()}
+        if names != self.shown:
+            self.shown = names
+            self.front.routes = build_routes(self.templates, table)
 
 
 def make_listener(

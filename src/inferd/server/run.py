@@ -135,6 +135,8 @@ async def _serve(
     tasks = [asyncio.create_task(_load(assembly, server, urls))]
     for front, each in zip(fronts, servers, strict=True):
         tasks.append(asyncio.create_task(reap_connections(front, each.server_state.connections)))
+    if settings.idle_unload_s:
+        tasks.append(asyncio.create_task(_unload_idle(assembly)))
     if follow is not None:
         tasks.append(asyncio.create_task(follow(assembly.control).run()))
     on_started(urls, server)
@@ -167,6 +169,12 @@ def _stop_of(assembly: Assembly, loop: asyncio.AbstractEventLoop) -> Callable[[]
             loop.call_soon_threadsafe(assembly.grpc.begin_stop, assembly.settings.drain_timeout_s)
 
     return stop
+
+
+async def _unload_idle(assembly: Assembly) -> None:
+    while True:
+        await asyncio.sleep(min(1.0, assembly.settings.idle_unload_s / 2))
+        assembly.repository.unload_idle()
 
 
 async def _load(assembly: Assembly, server: InferdServer, urls: Sequence[str]) -> None:

@@ -59,6 +59,14 @@ class Settings:
     complete_marker: str = _option(
         "", "Name of the file that says that a version's folder is complete; until it is there, nothing is loaded."
     )
+    lazy: bool = _option(False, "Load a model at its first call, unless its model.toml says otherwise.")
+    memory_budget_mb: float = _option(
+        0.0, "MiB of artefacts to keep loaded; lazy models that were asked longest ago make room. 0: no bound.", least=0
+    )
+    idle_unload_s: float = _option(0.0, "Seconds without a call until a lazy model is unloaded; 0: never.", least=0)
+    first_call_wait_s: float = _option(
+        60.0, "Seconds a call may wait for a lazy model to be loaded; 0: it gets 503 and Retry-After.", least=0
+    )
     model_control: bool = _option(False, "Let V2's repository API load and unload models.")
     allow_shared_memory: bool = _option(
         False, "Let V2 callers on this machine place tensors in shared memory; they name objects the server opens."
@@ -163,7 +171,7 @@ def load_settings(
 
 def model_defaults(settings: Settings) -> ModelConfig:
     """The nameless ``ModelConfig`` that a model gets where its ``model.toml`` says nothing."""
-    from inferd.core.config import BatchingConfig, ExecutionConfig, InstanceGroup, ModelConfig
+    from inferd.core.config import BatchingConfig, ExecutionConfig, InstanceGroup, LifecycleConfig, ModelConfig
 
     def given(**values: Any) -> dict[str, Any]:
         return {name: value for name, value in values.items() if value is not None}
@@ -182,6 +190,7 @@ def model_defaults(settings: Settings) -> ModelConfig:
         execution=ExecutionConfig(
             **given(compute_timeout_ms=settings.compute_timeout_ms, intra_op_threads=settings.intra_op_threads)
         ),
+        lifecycle=LifecycleConfig(load="lazy" if settings.lazy else "eager"),
         **given(nan=settings.nan),
     )
 

@@ -5,18 +5,31 @@ Hot: benchmarks/run.py.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import orjson
 
 from inferd.abc import Exchange, Target
-from inferd.core.errors import InvalidRequest
+from inferd.core.errors import InferdError, InvalidRequest, ModelNotLoaded
 from inferd.core.messages import InferenceRequest
 from inferd.serving.policy import RoutingPolicy
 from inferd.serving.servable import Servable, Ticket
 from inferd.serving.table import Table
+
+
+class LazyLoader(Protocol):
+    """Loads versions when somebody asks for them. Used on the loop's thread."""
+
+    def wake(self, model: str, version: int) -> None:
+        """Begin to load a dormant version; nothing happens when that has begun."""
+        ...
+
+    def when_loaded(self, model: str, version: int, callback: Callable[[], None]) -> Callable[[], None] | None:
+        """Call ``callback`` once the version is loaded, has failed, or that takes too long; the answer cancels the
+        call. None when callers do not wait."""
+        ...
 
 
 class Engine:
@@ -25,6 +38,7 @@ class Engine:
 
     def __init__(self) -> None:
         self.table = Table()
+        self.loader: LazyLoader | None = None
         self.policies: Mapping[Target, RoutingPolicy] = {}
 
     def route(self, target: Target, exchange: Exchange | None = None) -> Ticket:
@@ -37,9 +51,16 @@ class Engine:
         else:
             ticket = self.table.tickets.get(target)
         if ticket is None:
-            raise self.table.explain(target)
+            raise self._missing(target)
         ticket.servable.inflight += 1
         return ticket
+
+    def _missing(self, target: Target) -> InferdError:
+        """Why ``target`` has no ticket. That somebody has asked begins the loading of what is loaded on a call."""
+        error = self.table.explain(target)
+        if isinstance(error, ModelNotLoaded) and self.loader is not None:
+            self.loader.wake(error.model, error.version)
+        return error
 
     def submit(self, ticket: Ticket, request: InferenceRequest) -> None:
         """Check ``request`` against the signature and hand it to the scheduler, which answers by its callback.

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd.abc import Target
-from inferd.core.errors import AmbiguousModel, InferdError, ModelNotFound, ModelNotReady, VersionNotFound
+from inferd.core.errors import (
+    AmbiguousModel,
+    InferdError,
+    ModelNotFound,
+    ModelNotLoaded,
+    ModelNotReady,
+    VersionNotFound,
+)
 from inferd.core.lifecycle import VersionState
 from inferd.serving.servable import Servable, Ticket
 
@@ -15,13 +22,20 @@ _NO_LABELS: Mapping[str, Mapping[str, int]] = {}
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """Where one version of a model stands, for the index and for errors; ``servable`` only while READY."""
+    """Where one version of a model stands, for the index and for errors; ``servable`` only while READY. A ``dormant``
+    one is loaded, or being loaded, because somebody asks for it."""
 
     model: str
     version: int
     state: VersionState
     reason: str = ""
     servable: Servable | None = None
+    dormant: bool = False
+
+    @property
+    def available(self) -> bool:
+        """Whether it answers, at once or after it was loaded."""
+        return self.servable is not None or self.dormant
 
 
 class Table:
@@ -75,7 +89,9 @@ class Table:
         if version is not None and version not in versions:
             served = ", ".join([*map(str, sorted(versions)), *sorted(self.labels.get(name, ()))])
             return VersionNotFound(f"model {name!r} has no version {target.version}; there are: {served}")
-        status = versions[version if version is not None else max(versions)]
+        status = versions[version] if version is not None else _newest(versions)
+        if status.dormant:
+            return ModelNotLoaded(name, status.version)
         reason = f": {status.reason}" if status.reason else ""
         return ModelNotReady(
             f"model {name!r} version {status.version} is {status.state.value}{reason}", retry_after_s=1
@@ -85,7 +101,18 @@ class Table:
         """The version of ``name`` that a request without a version gets or would get. Raises ``KeyError``."""
         versions = self.models[name]
         ready = self.tickets.get(Target(name, None))
-        return versions[ready.servable.version if ready else max(versions)]
+        return versions[ready.servable.version] if ready else _newest(versions)
+
+    def may_answer(self, target: Target) -> bool:
+        """Whether ``target`` has a version that answers, at once or after it was loaded."""
+        if target in self.tickets:
+            return True
+        return isinstance(self.explain(target), ModelNotLoaded)
+
+
+def _newest(versions: Mapping[int, VersionStatus]) -> VersionStatus:
+    """The highest version that can be loaded on a call, or else the highest of all."""
+    return versions[max((each for each, status in versions.items() if status.dormant), default=max(versions))]
 
 
 def _by_model(statuses: Sequence[VersionStatus]) -> dict[str, dict[int, VersionStatus]]:

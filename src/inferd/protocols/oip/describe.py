@@ -87,7 +87,7 @@ def index_entry(status: VersionStatus) -> dict[str, str]:
     entry = {
         "name": status.model,
         "version": str(status.version),
-        "state": _STATES.get(status.state, "UNAVAILABLE"),
+        "state": "READY" if status.dormant else _STATES.get(status.state, "UNAVAILABLE"),
     }
     return {**entry, "reason": status.reason} if status.reason else entry
 

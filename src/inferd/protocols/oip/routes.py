@@ -53,8 +53,11 @@ def _mount_health(app: FastAPI, context: ProtocolContext) -> None:
     @app.get(f"{_MODEL}/ready", tags=["v2"], summary="Readiness of a model")
     @app.get(f"{_VERSION}/ready", tags=["v2"], summary="Readiness of a version")
     async def model_ready(name: str, version: str | None = None) -> JSONResponse:
-        servable = _find(context, name, version)
-        if servable.batcher.wedged:
+        target = target_of(name, version)
+        ticket = context.engine.table.tickets.get(target)
+        if ticket is None and not context.engine.table.may_answer(target):
+            raise context.engine.table.explain(target)
+        if ticket is not None and ticket.servable.batcher.wedged:
             raise ModelNotReady(f"every instance of {name!r} is busy beyond its compute timeout", retry_after_s=1)
         return JSONResponse({"name": name, "ready": True})
 

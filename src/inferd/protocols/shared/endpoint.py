@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from inferd.abc import Exchange, Target
-from inferd.core.errors import Cancelled, InferdError, InvalidRequest
+from inferd.core.errors import Cancelled, InferdError, InvalidRequest, ModelNotLoaded
 from inferd.core.messages import InferenceRequest
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.target import target_of
@@ -92,8 +92,8 @@ class HotEndpoint:
         self._has_headers = dialect.has_headers
         self._binding = binding or dialect.protocol
 
-    def handle(self, exchange: Exchange) -> None:
-        """Answer ``exchange``, now or later; never raises."""
+    def handle(self, exchange: Exchange, may_wait: bool = True) -> None:
+        """Answer ``exchange``, now or later; never raises. It waits at most once for a version to be loaded."""
         ticket = None
         try:
             target = self._target if VERSION not in exchange.headers else self._target_by_header(exchange.headers)
@@ -104,9 +104,21 @@ class HotEndpoint:
                 return
             request, reply = codec.decode(exchange.body, exchange.headers)
             self._submit(exchange, ticket, request, reply)
+        except ModelNotLoaded as error:
+            if not (may_wait and self._wait(exchange, error)):
+                self._give_up(exchange, None, error)
         # The last line of defence: a defect here must not break the connection's other requests.
         except Exception as error:
             self._give_up(exchange, ticket, error)
+
+    def _wait(self, exchange: Exchange, error: ModelNotLoaded) -> bool:
+        """Handle ``exchange`` again once the version is loaded. False when callers do not wait."""
+        loader = self._engine.loader
+        if loader is None:
+            return False
+        cancel = loader.when_loaded(error.model, error.version, partial(self.handle, exchange, may_wait=False))
+        exchange.on_disconnect = cancel
+        return cancel is not None
 
     def _target_by_header(self, headers: Mapping[bytes, bytes]) -> Target:
         """The target with the version or label that the caller's header names. Raises ``InvalidRequest`` when the path

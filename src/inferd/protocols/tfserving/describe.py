@@ -63,7 +63,7 @@ def version_status(status: VersionStatus) -> dict[str, Any]:
     failed = status.state is VersionState.FAILED
     return {
         "version": str(status.version),
-        "state": STATES[status.state],
+        "state": "AVAILABLE" if status.dormant else STATES[status.state],
         "status": {"error_code": "UNKNOWN" if failed else "OK", "error_message": status.reason if failed else ""},
     }
 
@@ -73,7 +73,7 @@ def model_status(name: str, statuses: Sequence[VersionStatus]) -> dict[str, Any]
     return {
         "model_version_status": [version_status(status) for status in statuses],
         "name": name,
-        "ready": any(status.state is VersionState.READY for status in statuses),
+        "ready": any(status.available for status in statuses),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 
 from inferd.abc import Target
-from inferd.core.errors import ModelNotFound, ModelNotReady, Unsupported, VersionNotFound
+from inferd.core.errors import Unsupported, VersionNotFound
 from inferd.protocols.grpc.infer import InferEndpoint
 from inferd.protocols.grpc.schema import message_class, method_names, pool
 from inferd.protocols.grpc.service import AwaitedEndpoint, MessageEndpoint, Method
@@ -125,10 +125,13 @@ class OipGrpc:
 
     def _model_ready(self, asked: Any) -> Any:
         """As in Triton, a model that is not there is one that is not ready."""
+        table = self._context.engine.table
         try:
-            ready = not self._find(asked).batcher.wedged
-        except (ModelNotFound, VersionNotFound, ModelNotReady):
-            ready = False
+            target = target_of(asked.name, asked.version)
+        except VersionNotFound:
+            return _message("ModelReadyResponse", {"ready": False})
+        ticket = table.tickets.get(target)
+        ready = not ticket.servable.batcher.wedged if ticket is not None else table.may_answer(target)
         return _message("ModelReadyResponse", {"ready": ready})
 
     def _model_metadata(self, asked: Any) -> Any:
