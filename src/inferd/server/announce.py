@@ -22,6 +22,7 @@ from inferd.serving.servable import Servable
 _SETTLED = frozenset({VersionState.READY, VersionState.FAILED})
 PROGRESS_TICK_S = 0.1
 LONGEST_BODY = 600
+MOST_ROWS = 50
 
 
 @contextlib.contextmanager
@@ -57,9 +58,12 @@ def announce(repository: ModelRepository, engine: Engine, url: str, also: Sequen
 
     console = Console(stderr=True)
     table = Table("model", "version", "runtime", "device", "state", "runs", "load s")
-    for record in repository.records:
+    records = repository.records
+    for record in records[:MOST_ROWS]:
         table.add_row(*_row(record))
     console.print(table)
+    if len(records) > MOST_ROWS:
+        console.print(f"and {len(records) - MOST_ROWS} more: inferd models list")
     for record in repository.records:
         if record.state is VersionState.FAILED:
             console.print(f"{record.model} version {record.version} FAILED: {record.reason}", markup=False)

@@ -51,12 +51,10 @@ def test_the_longest_unasked_go_first_and_nobody_at_work(budget, records, victim
 
 def test_what_nobody_asked_for_long_enough_is_idle():
     residency = Residency(idle_s=3600)
-    fresh = record("fresh", asked_s=1e12)
-    assert (
-        residency.idle([record("old"), fresh, record("busy", inflight=1), record("e", load="eager")])[0].model == "old"
-    )
-    assert residency.idle([fresh, record("busy", inflight=1), record("e", load="eager")]) == []
-    assert Residency().idle([record("old")]) == []
+    others = [record("fresh", asked_s=1e12), record("busy", inflight=1), record("e", load="eager")]
+    assert [each.model for each in residency.idle([record("old"), *others])] == ["old"]
+    assert list(residency.idle(others)) == []
+    assert list(Residency().idle([record("old")])) == []
 
 
 def test_a_version_is_as_large_as_its_folder(tmp_path):
