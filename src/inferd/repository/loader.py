@@ -111,6 +111,7 @@ def load_version(
         on_state(VersionState.WARMING)
         alike = before is not None and replace(before.config, batching=config.batching) == config
         measured = warm_up(models, config, artefact, before.measured if before is not None and alike else None)
+        measured = replace(measured, asked=config.batching)
         check_gate(models[0], measured, config, artefact, before.signature if before is not None else None)
     except InferdError:
         _close(models)

@@ -7,14 +7,14 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from inferd.abc import Model, StreamingModel
-from inferd.core.config import ModelConfig
+from inferd.core.config import BatchingConfig, ModelConfig
 from inferd.core.errors import InvalidInput, LoadFailed
 from inferd.core.tensors import Signature, compile_check, example_inputs
 
@@ -52,6 +52,8 @@ class Measured:
     cost_of_rows: int
     max_batch_difference: float | None
     seconds: float
+    asked: BatchingConfig = field(default_factory=BatchingConfig)
+    """The batching that was configured when this was measured."""
 
 
 def warm_up(models: Sequence[Model], config: ModelConfig, artefact: Path, before: Measured | None = None) -> Measured:
@@ -90,7 +92,7 @@ def warm_up(models: Sequence[Model], config: ModelConfig, artefact: Path, before
 
 def _confirm(model: Model, rows: Inputs, config: ModelConfig, before: Measured) -> tuple[int, int, float, int] | None:
     """What ``_grow`` returned for the version before, if this one is no slower where that matters."""
-    if not before.cost_of_rows:
+    if not before.cost_of_rows or before.asked != config.batching:
         return None
     if before.inline_rows and not _may_run_inline(model, config, _least_us(model, take_rows(rows, before.inline_rows))):
         return None

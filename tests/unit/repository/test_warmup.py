@@ -112,3 +112,9 @@ def test_a_version_that_may_no_longer_run_inline_is_measured_for_itself():
     before = replace(warm_up([FakeModel()], config(), NOWHERE), cost_us=1e9, inline_rows=1024)
     slow = config(execution=ExecutionConfig(mode="thread"))
     assert warm_up([FakeModel()], slow, NOWHERE, before).inline_rows == 0
+
+
+def test_another_batch_size_is_not_taken_over_from_the_version_before():
+    model = FakeModel()
+    before = warm_up([model], config(), NOWHERE)
+    assert warm_up([model], config(batching=BatchingConfig(max_batch_size=3)), NOWHERE, before).max_batch_size == 3
