@@ -9,6 +9,7 @@ import pytest
 from serve_support import EXAMPLES, Process
 
 CODE = """
+import os
 import time
 
 import numpy as np
@@ -23,8 +24,8 @@ class Model:
         time.sleep(0.2)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        if (x == 5).any():
-            time.sleep(1)
+        while (x == 5).any() and not os.path.exists("go"):
+            time.sleep(0.01)
         return np.full(len(x), NUMBER)
 """
 JSON = {"Content-Type": "application/json"}
@@ -119,6 +120,7 @@ def test_a_model_at_work_is_never_unloaded(tmp_path):
         caller.start()
         served.until(lambda: b'"inflight":1' in served.process.ask("GET", "/models/m1/info")[2])
         assert served.predict(2)[0] == 503
+        (tmp_path / "go").touch()
         caller.join()
         assert busy == [(200, 1)]
         served.until(lambda: served.predict(2) == (200, 2))

@@ -100,6 +100,8 @@ class ModelRepository:
             for record in self._of(model.name):
                 same = known is not None and known.config == model.config
                 failed = record.state is VersionState.FAILED
+                if record.version in model.problems:
+                    continue
                 if not same or (failed and record.artefact != model.versions.get(record.version, record.artefact)):
                     record.current = False
             self._add_problems(model)
@@ -179,7 +181,8 @@ class ModelRepository:
     def _step(self, name: str) -> None:
         """Take every step that can be taken now."""
         model = self.wanted.get(name)
-        desired = frozenset(model.versions) if model is not None else frozenset()
+        # One that cannot even be tried is wanted too: what it was to replace goes on.
+        desired = frozenset((*model.versions, *model.problems)) if model is not None else frozenset()
         while not self._closing:
             records = list(self._of(name))
             attempts = [_attempt(record) for record in records]

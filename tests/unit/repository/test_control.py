@@ -90,6 +90,16 @@ def test_a_version_that_fails_leaves_the_old_one_serving_and_says_why(client, re
     post(client, "/admin/models/m/versions/3/load")
 
 
+def test_a_version_without_an_artefact_leaves_the_old_one_serving(client, repository):
+    (repository / "m" / "3").mkdir()
+    post(client, "/admin/models/m/load")
+    assert version_of(client) == 2
+    assert states(client) == {2: "READY", 3: "FAILED"}
+    put(repository, 3)
+    post(client, "/admin/models/m/load")
+    assert version_of(client) == 3
+
+
 def test_one_version_is_loaded_beside_the_policy_and_unloaded_again(client):
     assert version_of(client, "/models/m/versions/1/predict") == 404
     for _ in range(2):
