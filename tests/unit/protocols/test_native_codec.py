@@ -231,6 +231,11 @@ def test_the_first_ragged_row_is_named(row: int, size: int) -> None:
     assert caught.value.details["path"] == f"instances[{row}]"
 
 
+def test_a_scalar_is_taken_in_column_form():
+    scalar = codec(TensorSpec("a", "FP64", ()), batchable=False)
+    assert decode(scalar, {"inputs": {"a": 2.5}})["a"].shape == ()
+
+
 json_trees = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "b", "b64"]), inner, max_size=3),

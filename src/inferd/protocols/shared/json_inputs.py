@@ -151,9 +151,11 @@ class JsonInputs:
 
     def check_rows(self, inputs: dict[str, np.ndarray]) -> None:
         """Only whole tensors can differ in their number of rows."""
+        if not self._batchable:
+            return
         rows = len(next(iter(inputs.values()), ()))
         for name, array in inputs.items():
-            if self._batchable and len(array) != rows:
+            if len(array) != rows:
                 raise InvalidRequest(
                     f"input {name!r} has {len(array)} rows where the inputs before it have {rows}",
                     tensor=name,
