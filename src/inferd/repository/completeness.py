@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from inferd.sources.remote import STUB
+
 Complete = Callable[[Path], str]
 """Why a version's folder is not complete; "" when it is."""
 _Print = frozenset[tuple[str, int, int]]
@@ -64,7 +66,12 @@ class Completeness:
 
 
 def _look(folder: Path) -> tuple[_Print, float]:
-    """Path, size and time of change of each file, and the latest of these times in seconds since 1970."""
+    """Path, size and time of change of each file, and the latest of these times in seconds since 1970. The stub of a
+    remote version stands for its files."""
+    stub = folder / STUB
+    if stub.is_file():
+        text = stub.read_text()
+        return frozenset({(text, len(text), 0)}), stub.stat().st_mtime
     found = []
     for root, _, names in os.walk(folder):
         for name in names:

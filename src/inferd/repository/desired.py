@@ -50,24 +50,26 @@ Choose = Callable[[ModelConfig, Sequence[int]], Sequence[int]]
 """From a model's configuration and the versions there are, those to serve."""
 
 
-def discover(
-    paths: Sequence[str],
-    *,
-    defaults: ModelConfig,
-    allow_pickle: bool,
-    choose: Choose,
-    why_incomplete: Complete = lambda folder: "",
-    may_be_empty: bool = False,
-) -> list[WantedModel]:
-    """The models at ``paths``, in order. ``defaults`` is what a model gets where its ``model.toml`` says nothing.
-    ``choose`` picks the versions, as ``by_policy`` does, of those that are complete. A repository that ``may_be_empty``
-    is no error when it is.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How to look at a repository. ``defaults`` is what a model gets where its ``model.toml`` says nothing. ``choose``
+    picks the versions, as ``by_policy`` does, of those that are complete; ``fetch`` brings the folder of one that is
+    picked. A repository that ``may_be_empty`` is no error when it is."""
+
+    defaults: ModelConfig
+    choose: Choose
+    why_incomplete: Complete = lambda folder: ""
+    fetch: Callable[[Path], None] = lambda folder: None
+    may_be_empty: bool = False
+
+
+def discover(paths: Sequence[str], look: Look) -> list[WantedModel]:
+    """The models at ``paths``, in order.
 
     Raises ``ConfigError`` when a path does not exist or is no model, or when two models have one name. A broken model
     inside a repository does not raise: it is returned with its ``problems``.
     """
-    defaults = replace(defaults, allow_pickle=allow_pickle)
-    wanted = [model for path in paths for model in _discover(path, choose, defaults, why_incomplete, may_be_empty)]
+    wanted = [model for path in paths for model in _discover(path, look)]
     origins: dict[str, str] = {}
     for model in wanted:
         if model.name in origins:
@@ -84,16 +86,14 @@ def by_policy(version_policy: str) -> Choose:
     return lambda config, there: choose_versions(config.lifecycle.version_policy or version_policy, there)
 
 
-def _discover(
-    text: str, choose: Choose, defaults: ModelConfig, why_incomplete: Complete, may_be_empty: bool
-) -> Iterator[WantedModel]:
+def _discover(text: str, look: Look) -> Iterator[WantedModel]:
     path = Path(text)
     if path.is_file() or _is_code(text):
-        yield _single(text, defaults)
+        yield _single(text, look.defaults)
     elif not path.is_dir():
         raise ConfigError(_missing(path))
     elif _source().versions(text):
-        model = _model_folder(path, choose, defaults, why_incomplete)
+        model = _model_folder(path, look)
         if not model.versions and model.problems:
             raise ConfigError(next(iter(model.problems.values())))
         yield model
@@ -103,13 +103,13 @@ def _discover(
             if found is None:
                 name = _model_name(child.name)
                 reason = f"the folder {child.name} cannot be listed"
-                yield WantedModel(name, replace(defaults, name=name), {}, origin=str(child), problem=reason)
+                yield WantedModel(name, replace(look.defaults, name=name), {}, origin=str(child), problem=reason)
             elif found:
-                yield _model_folder(child, choose, defaults, why_incomplete)
+                yield _model_folder(child, look)
             else:
                 _warn_once(f"{child} is ignored: it holds no version folder, such as {child.name}/1")
-    elif not (may_be_empty and all(child.is_dir() or child.name.startswith(".") for child in path.iterdir())):
-        yield _lone_folder(path, defaults)
+    elif not (look.may_be_empty and all(child.is_dir() or child.name.startswith(".") for child in path.iterdir())):
+        yield _lone_folder(path, look.defaults)
 
 
 def _single(text: str, defaults: ModelConfig) -> WantedModel:
@@ -133,20 +133,21 @@ def _lone_folder(folder: Path, defaults: ModelConfig) -> WantedModel:
     return _wanted(str(folder), config, {int(absolute.name) if numbered else 1: artefact})
 
 
-def _model_folder(folder: Path, choose: Choose, defaults: ModelConfig, why_incomplete: Complete) -> WantedModel:
+def _model_folder(folder: Path, look: Look) -> WantedModel:
     numbers = _source().versions(str(folder))
-    partial = {version: why for version in numbers if (why := why_incomplete(folder / str(version)))}
+    partial = {version: why for version in numbers if (why := look.why_incomplete(folder / str(version)))}
     there = [version for version in numbers if version not in partial]
     versions: dict[int, Path] = {}
     problems: dict[int, str] = {}
-    config = replace(defaults, name=_model_name(folder.resolve().name))
+    config = replace(look.defaults, name=_model_name(folder.resolve().name))
     chosen: Sequence[int] = ()
     problem = ""
     try:
-        config = _configure(folder, defaults)
-        chosen = choose(config, there)
+        config = _configure(folder, look.defaults)
+        chosen = look.choose(config, there)
         for version in chosen:
             try:
+                look.fetch(folder / str(version))
                 versions[version] = find_artefact(_source().fetch(str(folder), version), config.runtime)
             except LoadFailed as error:
                 problems[version] = error.message

@@ -29,7 +29,7 @@ from inferd.server.keys import Key, keys_from_environment, load_keys
 from inferd.server.listeners import read_doors
 from inferd.server.listening import DoorServer, InferdServer, listen, url_of, uvicorn_config
 from inferd.server.live import wanted_object
-from inferd.server.scan import completeness_of, scan_paths
+from inferd.server.scan import Repositories, scan_paths
 from inferd.server.settings import API_KEYS_VARIABLE, Settings, load_settings, model_defaults
 from inferd.server.timed import reap_connections
 from inferd.server.watch import RepositoryWatch, check_watchable
@@ -50,12 +50,11 @@ def run(settings: Settings, origins: Mapping[str, str] | None = None) -> int:
     if settings.watch:
         check_watchable()
     store = open_store(settings.state_file, settings.paths)
-    completeness = completeness_of(settings)
-    scan = partial(scan_paths, settings, completeness=completeness)
+    repositories = Repositories(settings)
     follow = (
         partial(
             RepositoryWatch,
-            completeness=completeness,
+            completeness=repositories.completeness,
             paths=settings.paths,
             interval_s=settings.watch_interval_s,
             settle_s=settings.watch_settle_s,
@@ -63,7 +62,7 @@ def run(settings: Settings, origins: Mapping[str, str] | None = None) -> int:
         if settings.watch
         else None
     )
-    return _run(settings, scan(), scan, store, follow)
+    return _run(settings, repositories.scan(), repositories.scan, store, follow)
 
 
 def _run(

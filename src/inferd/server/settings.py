@@ -35,7 +35,9 @@ class Settings:
     leaves inferd's own default.
     """
 
-    paths: tuple[str, ...] = _option((), "Models to serve: files, module:Class, model folders or repositories of them.")
+    paths: tuple[str, ...] = _option(
+        (), "Models to serve: files, module:Class, model folders, repositories of them, or URLs."
+    )
     host: str = _option("127.0.0.1", "Address to listen on. Any other than loopback needs API keys or --open.")
     port: int = _option(8000, "Port to listen on; 0 takes a free one.", least=0, most=65535)
     grpc_port: int | None = _option(
@@ -56,6 +58,10 @@ class Settings:
     watch_settle_s: float = _option(
         2.0, "Seconds for which the files of a version must lie still before a watching server loads it.", least=0.05
     )
+    cache_folder: str = _option(
+        "", "Folder for what is fetched of remote paths; by default in the user's cache folder."
+    )
+    cache_max_gb: float = _option(50.0, "GiB of fetched files to keep besides those in use; 0: no bound.", least=0)
     complete_marker: str = _option(
         "", "Name of the file that says that a version's folder is complete; until it is there, nothing is loaded."
     )

@@ -2,7 +2,7 @@ import shutil
 import tomllib
 
 from inferd.core.config import ModelConfig
-from inferd.repository.desired import by_policy, discover
+from inferd.repository.desired import Look, by_policy, discover
 from inferd.repository.model_toml import apply, read_model_toml
 
 
@@ -20,7 +20,7 @@ def test_inspect_prints_a_model_toml_that_gives_the_same_back(inferd, models, tm
     code, second, stderr = inferd("inspect", folder)
     assert code == 0, stderr
     assert tomllib.loads(second) == values
-    (model,) = discover([str(folder)], defaults=ModelConfig(""), allow_pickle=False, choose=by_policy("all"))
+    (model,) = discover([str(folder)], Look(ModelConfig(""), by_policy("all")))
     assert model.config == apply(ModelConfig(""), read_model_toml(folder / "model.toml"))
 
 

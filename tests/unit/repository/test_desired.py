@@ -1,11 +1,12 @@
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from inferd.core.config import ModelConfig
 from inferd.core.errors import ConfigError
-from inferd.repository.desired import by_policy, discover
+from inferd.repository.desired import Look, by_policy, discover
 
 CODE = "import numpy as np\n\n\ndef predict(x: np.ndarray) -> np.ndarray:\n    return x\n"
 
@@ -19,12 +20,8 @@ def make(root: Path, *files: str) -> Path:
 
 
 def find(*paths, policy="latest", allow_pickle=False, defaults=None):
-    return discover(
-        [str(path) for path in paths],
-        defaults=defaults or ModelConfig(""),
-        allow_pickle=allow_pickle,
-        choose=by_policy(policy),
-    )
+    defaults = replace(defaults or ModelConfig(""), allow_pickle=allow_pickle)
+    return discover([str(path) for path in paths], Look(defaults, by_policy(policy)))
 
 
 def refusal(*paths, **options) -> str:

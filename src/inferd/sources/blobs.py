@@ -1,0 +1,118 @@
+"""A local cache of remote files by their content: downloaded once, in pieces that survive an interruption, bounded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inferd.core.errors import LoadFailed
+
+logger = logging.getLogger("inferd.sources")
+
+CHUNK_BYTES = 8 << 20
+PROGRESS_S = 5.0
+ATTEMPTS = 4
+FIRST_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a remote repository. ``tag`` changes when its content does: an ETag, a checksum, a time.
+    ``changed_s`` is when that was, in seconds since 1970, 0 where the store does not say."""
+
+    path: str
+    size_bytes: int
+    tag: str
+    changed_s: float = 0.0
+
+
+class BlobCache:
+    """Files under ``root``, named by their SHA-256; an index remembers which remote file had which. Safe to share
+    between threads and processes. Together they take at most ``max_bytes``, 0: no bound; those in use stay."""
+
+    def __init__(self, root: Path, max_bytes: int = 0) -> None:
+        self._blobs = root / "blobs"
+        self._index = root / "index"
+        self._partial = root / "partial"
+        self._max_bytes = max_bytes
+        for folder in (self._blobs, self._index, self._partial):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def place(self, filesystem: Any, file: RemoteFile, target: Path) -> None:
+        """Put the content of ``file`` at ``target``, as a link where the disk has them. Raises ``LoadFailed``."""
+        key = hashlib.sha256(f"{file.path}\0{file.size_bytes}\0{file.tag}".encode()).hexdigest()
+        blob = self._known(key) or self._download(filesystem, file, key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(blob, target)
+        except OSError:  # another disk, or one without links
+            target.write_bytes(blob.read_bytes())
+
+    def trim(self) -> None:
+        """Remove blobs that no folder links to, the longest unused first, until the rest fits."""
+        if not self._max_bytes:
+            return
+        blobs = [(blob, blob.stat()) for blob in self._blobs.iterdir()]
+        excess = sum(stat.st_size for _, stat in blobs) - self._max_bytes
+        for blob, stat in sorted(blobs, key=lambda pair: pair[1].st_atime):
+            if excess > 0 and stat.st_nlink == 1:
+                blob.unlink(missing_ok=True)
+                excess -= stat.st_size
+
+    def _known(self, key: str) -> Path | None:
+        entry = self._index / key
+        if not entry.is_file():
+            return None
+        blob = self._blobs / json.loads(entry.read_text())["sha256"]
+        return blob if blob.is_file() else None
+
+    def _download(self, filesystem: Any, file: RemoteFile, key: str) -> Path:
+        partial = self._partial / key
+        pause_s = FIRST_PAUSE_S
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                _continue(filesystem, file, partial)
+                break
+            # Each file system raises its own kinds of errors.
+            except Exception as error:
+                if attempt == ATTEMPTS or isinstance(error, FileNotFoundError | PermissionError):
+                    raise LoadFailed(f"{file.path} cannot be fetched: {_reason(error)}") from None
+                logger.warning("%s: %s; trying again", file.path, _reason(error))
+                time.sleep(pause_s)
+                pause_s *= 2
+        if partial.stat().st_size != file.size_bytes:
+            size = partial.stat().st_size
+            partial.unlink()
+            raise LoadFailed(f"{file.path} has {size} bytes where its store says {file.size_bytes}")
+        with partial.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        blob = self._blobs / digest
+        partial.replace(blob)
+        entry = self._index / f".{key}"
+        entry.write_text(json.dumps({"sha256": digest, "path": file.path}))
+        entry.replace(self._index / key)
+        return blob
+
+
+def _continue(filesystem: Any, file: RemoteFile, partial: Path) -> None:
+    """Append what is missing of ``file``."""
+    told_s = time.monotonic()
+    with partial.open("ab") as out:
+        while out.tell() < file.size_bytes:
+            piece = filesystem.cat_file(file.path, start=out.tell(), end=min(out.tell() + CHUNK_BYTES, file.size_bytes))
+            if not piece:
+                raise OSError("the store sent nothing more")
+            out.write(piece)
+            if time.monotonic() - told_s > PROGRESS_S:
+                told_s = time.monotonic()
+                logger.info("%s: %d of %d MiB", file.path, out.tell() >> 20, file.size_bytes >> 20)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
