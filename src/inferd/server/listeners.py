@@ -12,6 +12,7 @@ from inferd.abc import Endpoint, HotRoute, ProtocolAdapter, Target
 from inferd.core.errors import ConfigError
 from inferd.core.plugins import available, lookup
 from inferd.core.schema import suggestion
+from inferd.protocols.shared.endpoint import Dialect
 from inferd.server.front import Front
 from inferd.server.guard import Guard, allowed_hosts, is_loopback
 from inferd.server.keys import Key
@@ -121,9 +122,15 @@ def make_listener(
         body_timeout_s=settings.body_timeout_s,
         keep_alive_s=settings.keep_alive_s,
         access_log=access_line if settings.access_log else None,
-        dialects={prefix.encode(): dialect for each in own for prefix, dialect in each.dialects.items()},
+        dialects=_by_prefix(own),
     )
     return Listener(door, own, front, tuple(route for each in own for route in each.hot_routes()))
+
+
+def _by_prefix(adapters: Iterable[ProtocolAdapter]) -> dict[bytes, Dialect]:
+    """How errors are worded, the longest prefix first."""
+    dialects = {prefix.encode(): dialect for each in adapters for prefix, dialect in each.dialects.items()}
+    return dict(sorted(dialects.items(), key=lambda item: -len(item[0])))
 
 
 def _claim(owners: dict[str, str], path: str, owner: str) -> None:

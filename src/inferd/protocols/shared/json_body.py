@@ -68,9 +68,10 @@ class JsonBody:
             array = read(body)
             if array is not None:
                 return InferenceRequest({self.fast_name: array}, wanted=self._wanted), form
-        return read_body(body, self._nan, self._build)
+        return read_body(body, self._nan, self.build)
 
-    def _build(self, tree: Any, exact: bool) -> tuple[InferenceRequest, Form]:
+    def build(self, tree: Any, exact: bool) -> tuple[InferenceRequest, Form]:
+        """The request in a body that was read already; see ``read_body`` for ``exact`` and what it raises."""
         if self._bare and type(tree) is list:
             return InferenceRequest(self.inputs.read_rows(tree, exact), wanted=self._wanted), self._bare_form
         forms = " or ".join(map(repr, self._forms))
