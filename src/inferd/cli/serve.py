@@ -73,7 +73,8 @@ def command(config_file: str | None, **flags: Any) -> int:
     repository: a folder of model folders.
     """
     settings, origins = read_settings(config_file, flags)
-    if not settings.paths:
+    takes_models_later = settings.model_control and "sagemaker" in settings.protocols
+    if not settings.paths and not takes_models_later:
         raise click.UsageError("name at least one PATH to serve, for example: inferd serve model.onnx")
     from inferd.server.run import run
 

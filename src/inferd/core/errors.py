@@ -184,6 +184,12 @@ class GateFailed(LoadFailed):
     """A version was loaded and does not prove what it must before it is served."""
 
 
+class OutOfMemory(LoadFailed):
+    """A version could not be loaded because there is no memory for it; there may be once others are unloaded."""
+
+    code = Code.RESOURCE_EXHAUSTED
+
+
 class ConfigError(LoadFailed):
     """A configuration file or setting is wrong; the message names the file, the line and the way out."""
 

@@ -14,7 +14,15 @@ from dataclasses import replace
 from typing import Any
 
 from inferd.core.config import ModelConfig
-from inferd.core.errors import Conflict, InvalidRequest, ModelNotFound, VersionNotFound
+from inferd.core.errors import (
+    Conflict,
+    InferdError,
+    InvalidRequest,
+    LoadFailed,
+    ModelNotFound,
+    Unsupported,
+    VersionNotFound,
+)
 from inferd.core.lifecycle import VersionState
 from inferd.repository.desired import Choose, WantedModel, by_policy
 from inferd.repository.model_toml import FILE_NAME, apply, read_overrides
@@ -23,6 +31,8 @@ from inferd.repository.repository import ModelRepository
 from inferd.repository.state import Decision, HistoryEvent, StateStore, now_ms
 from inferd.repository.version_policy import check_policy
 
+Find = Callable[[str, str, Choose], WantedModel]
+"""The model of the first argument's name at the path that is the second. Raises ``ConfigError``; slow."""
 Scan = Callable[[Choose], list[WantedModel]]
 """Look at the repository: every model, with the versions that the argument chooses. Slow; called off the loop."""
 
@@ -39,11 +49,14 @@ class ModelControl:
         decisions: dict[str, Decision],
         scan: Scan,
         version_policy: str,
+        find: Find | None = None,
     ) -> None:
         self._repository = repository
         self._store = store
         self._decisions = decisions
         self._scan = scan
+        self._find = find
+        self._added: dict[str, tuple[str, WantedModel]] = {}
         self._choose = chooser(decisions, version_policy)
         self._version_policy = version_policy
         self._turn = asyncio.Lock()
@@ -104,6 +117,39 @@ class ModelControl:
             decision.overrides = dict(overrides)
             await self._decide(name, decision, None, "configure" if overrides else "configure by its files", who)
             return True
+
+    async def add(self, name: str, path: str, who: str) -> None:
+        """Serve the model at ``path`` under ``name`` until it is removed or the server ends, beside the repository's.
+
+        Raises ``Conflict`` when there is one of that name, and ``ConfigError`` for a path that holds no model.
+        """
+        async with self._turn:
+            if name in self._repository.wanted:
+                raise Conflict(f"a model named {name!r} is there already")
+            if self._find is None:
+                raise Unsupported("this server takes no models by path")
+            self._added[name] = (path, await asyncio.to_thread(self._find, name, path, self._choose))
+            self._store.record(HistoryEvent(now_ms(), name, None, "add", who or "somebody without a key", path))
+            await self._look()
+
+    async def remove(self, name: str, who: str) -> None:
+        """Serve a model that was added no longer. Raises ``ModelNotFound``."""
+        async with self._turn:
+            if name not in self._added:
+                raise ModelNotFound(f"no model named {name!r} was added")
+            del self._added[name]
+            self._store.record(HistoryEvent(now_ms(), name, None, "remove", who or "somebody without a key", ""))
+            await self._look()
+
+    @property
+    def added(self) -> Mapping[str, str]:
+        """The models that were added, and their paths."""
+        return {name: path for name, (path, _) in self._added.items()}
+
+    def error(self, name: str) -> InferdError | None:
+        """What the model's latest versions failed with; None when they did not."""
+        errors = [each.error for each in self._repository.records if each.model == name and each.current and each.error]
+        return errors[-1] if errors else None
 
     def overrides(self, name: str) -> Mapping[str, Any]:
         """What is laid over the model's configuration."""
@@ -238,7 +284,17 @@ class ModelControl:
         self._repository.apply(await self._scanned())
 
     async def _scanned(self) -> list[WantedModel]:
-        return overlaid(await asyncio.to_thread(self._scan, self._choose), self._decisions)
+        return overlaid(await asyncio.to_thread(self._look_at_files, dict(self._added)), self._decisions)
+
+    def _look_at_files(self, added: Mapping[str, tuple[str, WantedModel]]) -> list[WantedModel]:
+        """The repository's models and those that were added; one whose files are gone stays as it was."""
+        wanted = self._scan(self._choose)
+        for name, (path, known) in added.items():
+            try:
+                wanted.append(self._find(name, path, self._choose) if self._find is not None else known)
+            except LoadFailed:
+                wanted.append(known)
+        return wanted
 
     def _show_labels(self) -> None:
         self._repository.labels = {name: decision.labels for name, decision in self._decisions.items()}

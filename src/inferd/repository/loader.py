@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inferd.abc import Model, ModelMetadata, Runtime
 from inferd.core.config import ModelConfig
-from inferd.core.errors import InferdError, LoadFailed, MissingExtra
+from inferd.core.errors import InferdError, LoadFailed, MissingExtra, OutOfMemory
 from inferd.core.lifecycle import VersionState
 from inferd.core.plugins import available, lookup
 from inferd.core.tensors import Signature
@@ -113,17 +113,25 @@ def load_version(
         measured = warm_up(models, config, artefact, before.measured if before is not None and alike else None)
         measured = replace(measured, asked=config.batching)
         check_gate(models[0], measured, config, artefact, before.signature if before is not None else None)
-    except InferdError:
+    except InferdError as error:
         _close(models)
+        if _lacks_memory(error.__cause__):
+            raise OutOfMemory(error.message) from error
         raise
     # Whatever a framework raises, one broken model must not take the others down.
     except Exception as error:
         _close(models)
         logger.exception("%s version %d could not be loaded", config.name, version)
-        raise LoadFailed(f"{runtime.name} could not load it: {_first_line(error)}") from error
+        kind = OutOfMemory if _lacks_memory(error) else LoadFailed
+        raise kind(f"{runtime.name} could not load it: {_first_line(error)}") from error
     batching = replace(config.batching, enabled=measured.batching, max_batch_size=measured.max_batch_size)
     config = replace(config, batching=batching)
     return LoadedVersion(config, version, runtime.name, tuple(models), measured, digest(artefact), load_s)
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """PyTorch has a class of its own for a device's memory."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def runtime_for(config: ModelConfig, artefact: Path) -> Runtime:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inferd.core.config import ModelConfig
+from inferd.core.errors import InferdError
 from inferd.core.lifecycle import VersionState, move
 from inferd.repository.loader import LoadedVersion
 from inferd.repository.state import now_ms
@@ -24,7 +25,7 @@ class VersionRecord:
     ``attempt`` counts from 1. ``initial`` is one the server started with; ``current`` is False once it is to be
     replaced; ``retry_at`` is when, on the monotonic clock in seconds, a failed one may be tried again (0: never).
     A ``dormant`` one is pending until somebody asks for it. ``size_bytes`` is that of its artefact, once it is loaded.
-    ``since_ms`` is when the state began, in milliseconds since 1970.
+    ``error`` is why it failed to load. ``since_ms`` is when the state began, in milliseconds since 1970.
     """
 
     config: ModelConfig
@@ -39,6 +40,7 @@ class VersionRecord:
     since_ms: int = field(default_factory=now_ms)
     state: VersionState = VersionState.PENDING
     reason: str = ""
+    error: InferdError | None = None
     loaded: LoadedVersion | None = None
     servable: Servable | None = None
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inferd.core.errors import ConfigError, GateFailed, InferdError, LoadFailed, MissingExtra, ModelNotFound
+from inferd.core.errors import ConfigError, GateFailed, InferdError, MissingExtra, ModelNotFound, OutOfMemory
 from inferd.core.lifecycle import VersionState
 from inferd.repository.desired import WantedModel
 from inferd.repository.loader import LoadedVersion, load_version
@@ -297,7 +297,7 @@ class ModelRepository:
                 logger.warning("%s version %d waits: no room in the memory budget", record.model, record.version)
                 record.dormant = True
             else:
-                self._failed(record, LoadFailed("no room in the memory budget: everything loaded is in use"))
+                self._failed(record, OutOfMemory("no room in the memory budget: everything loaded is in use"))
         finally:
             self._waiters.notify((record.model, record.version))
 
@@ -329,6 +329,7 @@ class ModelRepository:
         return max(serving, key=lambda each: each.version) if serving else None
 
     def _failed(self, record: VersionRecord, error: InferdError) -> None:
+        record.error = error
         record.advance(VersionState.FAILED, error.message)
         logger.error("%s version %d FAILED: %s", record.model, record.version, error.message)
         if (

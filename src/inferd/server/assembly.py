@@ -26,6 +26,7 @@ from inferd.server.experiments_setup import Experiments
 from inferd.server.front import Front
 from inferd.server.keys import Key
 from inferd.server.listeners import Listener, make_listener, protocol_class, read_doors
+from inferd.server.scan import find_model
 from inferd.server.settings import Settings
 from inferd.server.state import ServerState
 from inferd.serving.engine import Engine
@@ -137,7 +138,7 @@ def assemble(
         on_change=on_change,
     )
     engine.loader = repository
-    control = ModelControl(repository, store, decisions, scan, settings.version_policy)
+    control = ModelControl(repository, store, decisions, scan, settings.version_policy, partial(find_model, settings))
     mounts: list[Callable[[FastAPI], None]] = [partial(mount_admin, control=control)]
     if settings.experiments or settings.experiment_store:
         experiments = Experiments(settings, engine)

@@ -60,7 +60,9 @@ def _sagemaker(env: Mapping[str, str], *, has_paths: bool) -> PlatformSettings:
         "port": _sagemaker_port(env),
         "grpc_port": (0, "SageMaker"),
     }
-    if not has_paths and not is_multi:
+    if is_multi:
+        settings["model_control"] = (True, "environment SAGEMAKER_MULTI_MODEL")
+    elif not has_paths:
         settings["paths"] = ((str(folder),), "SageMaker")
     return settings
 

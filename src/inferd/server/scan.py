@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from inferd.core.errors import LoadFailed
+from inferd.core.errors import ConfigError, LoadFailed
 from inferd.repository.completeness import Completeness
 from inferd.repository.desired import Choose, Look, WantedModel, by_policy, discover
 from inferd.server.settings import Settings, model_defaults
@@ -69,6 +69,18 @@ class Repositories:
 def scan_paths(settings: Settings, choose: Choose | None = None) -> list[WantedModel]:
     """One look at the paths of ``settings``; see ``Repositories.scan``."""
     return Repositories(settings).scan(choose)
+
+
+def find_model(settings: Settings, name: str, path: str, choose: Choose) -> WantedModel:
+    """The one model at a local ``path``, called ``name``. Raises ``ConfigError`` when there is none, or several."""
+    look = Look(
+        replace(model_defaults(settings), allow_pickle=settings.allow_pickle),
+        lambda config, there: choose(replace(config, name=name), there),
+    )
+    models = discover([path], look)
+    if len(models) != 1:
+        raise ConfigError(f"{path} holds {len(models)} models where one is expected")
+    return replace(models[0], name=name, config=replace(models[0].config, name=name))
 
 
 def cache_folder(settings: Settings) -> Path:

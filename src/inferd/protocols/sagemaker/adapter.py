@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from inferd.abc import HotRoute, Target
 from inferd.protocols.sagemaker import routes
 from inferd.protocols.sagemaker.codec import SageMakerCodec
+from inferd.protocols.sagemaker.models import mount_models
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.endpoint import Binding, Dialect, HotEndpoint
 from inferd.protocols.shared.error_member import CONTENT_TYPE, phrase
@@ -41,6 +42,7 @@ class SageMakerAdapter:
     def mount(self, app: FastAPI) -> None:
         """Add the cold routes."""
         routes.mount(app, self._context)
+        mount_models(app, self._context)
 
     def _make(self, target: Target) -> HotEndpoint:
         return HotEndpoint(self._context, target, DIALECT)

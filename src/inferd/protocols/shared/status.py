@@ -28,6 +28,7 @@ HTTP_STATUS: dict[type[errors.InferdError], int] = {
     errors.DeadlineExceeded: 504,
     errors.Cancelled: 499,
     errors.LoadFailed: 400,
+    errors.OutOfMemory: 507,
     errors.GateFailed: 400,
     errors.ConfigError: 400,
     errors.MissingExtra: 400,
