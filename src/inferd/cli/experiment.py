@@ -18,7 +18,7 @@ def command() -> None:
 command.add_command(experiment_report.command, "report")
 command.add_command(experiment_simulate.command, "simulate")
 command.add_command(experiment_server.list_experiments, "list")
-for _each in ("show", "create", "change", "start", "stop", "archive", "history"):
+for _each in ("show", "create", "change", "start", "stop", "promote", "archive", "history"):
     command.add_command(getattr(experiment_server, _each), _each)
 
 

@@ -78,6 +78,33 @@ def stop(experiment: str, why: str, url: str, api_key: str, as_json: bool) -> No
     _show(ask(url, api_key, "POST", f"{_path(experiment)}/stop?why={quote(why)}"), as_json)
 
 
+@click.command(
+    epilog="""\b
+Examples:
+  inferd experiment promote ranker-2 candidate --label stable
+"""
+)
+@click.argument("experiment")
+@click.argument("variant")
+@click.option("--label", default="", help="The model's label to move to its version. [default: serve it alone]")
+@click.option("--force", is_flag=True, help="Do so although the report does not say that it is better.")
+@server_options
+def promote(experiment: str, variant: str, label: str, force: bool, url: str, api_key: str, as_json: bool) -> None:
+    """Give a variant's version to everyone, and end the experiment.
+
+    Refused, unless forced, while the report does not find the variant better, finds it worse in a metric, or does not
+    find it inside every guardrail.
+    """
+    body = {"variant": variant, "label": label, "force": force}
+    answer = ask(url, api_key, "POST", f"{_path(experiment)}/promote", body)
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    click.echo(f"{variant} (version {answer['version']}) now goes to {f'label {label}' if label else 'everyone'}")
+    if answer["forced"]:
+        click.echo(f"against the report: {answer['against']}", err=True)
+
+
 @click.command()
 @click.argument("experiment")
 @server_options

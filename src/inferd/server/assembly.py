@@ -142,7 +142,7 @@ def assemble(
     mounts: list[Callable[[FastAPI], None]] = [partial(mount_admin, control=control)]
     if settings.experiments or settings.experiment_store:
         experiments = Experiments(settings, engine)
-        mounts.append(experiments.mount)
+        mounts.append(partial(experiments.mount, models=control))
         metrics.add_writer(experiments.write_metrics)
     gateways = []
     for listener in listeners:

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from inferd.core.errors import MissingExtra
 from inferd.experiments.log import ExposureLog
 from inferd.experiments.registry import ExperimentRegistry, read_folder
+from inferd.repository.control import ModelControl
 from inferd.server.settings import Settings
 from inferd.serving.engine import Engine
 from inferd.telemetry.exposition import Page
@@ -32,7 +33,8 @@ class Experiments:
             from inferd.experiments.follower import Follower
             from inferd.experiments.store import Store
             from inferd.server.experiments import mount_experiments
-            from inferd.server.feedback import mount_feedback
+            from inferd.server.feedback import make_report, mount_feedback
+            from inferd.server.promotion import mount_promotion
         except ModuleNotFoundError as error:
             raise MissingExtra("an experiment's log", "experiments") from error
         folder = Path(settings.experiments)
@@ -55,10 +57,20 @@ class Experiments:
             threads=self._threads,
         )
 
-    def mount(self, app: FastAPI) -> None:
-        """Add the routes."""
+        self._mount_promotion = partial(
+            mount_promotion,
+            registry=self.registry,
+            control=self.control,
+            make_report=partial(make_report, self._log, self._store),
+            threads=self._threads,
+            engine=engine,
+        )
+
+    def mount(self, app: FastAPI, models: ModelControl) -> None:
+        """Add the routes; ``models`` gives everyone what an experiment found."""
         self._mount_control(app)
         self._mount_feedback(app)
+        self._mount_promotion(app, models=models)
 
     def write_metrics(self, page: Page) -> None:
         """Add what a scrape tells of the exposures' way to the store; on any thread."""

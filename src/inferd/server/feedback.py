@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from starlette.requests import Request
 
 from inferd.core.errors import ExperimentNotFound, Expired, FeedbackNotFound, InvalidRequest
+from inferd.experiments.definition import Experiment
 from inferd.experiments.events import Feedback, hash_unit
 from inferd.experiments.log import ExposureLog
 from inferd.experiments.registry import ExperimentRegistry
@@ -91,14 +92,16 @@ def mount_feedback(
     async def show_report(experiment_id: str, request: Request) -> Response:
         experiment = registry.get(experiment_id).experiment
 
-        def make() -> Report:
-            log.flush(FLUSH_TIMEOUT_S)
-            return report(experiment, summarise(experiment, store.columns(experiment)))
-
-        found = await asyncio.get_running_loop().run_in_executor(threads, make)
+        found = await asyncio.get_running_loop().run_in_executor(threads, make_report, log, store, experiment)
         if "text/html" in request.headers.get("accept", ""):
             return HTMLResponse(report_html(found))
         return JSONResponse(asdict(found))
+
+
+def make_report(log: ExposureLog, store: Store, experiment: Experiment) -> Report:
+    """What the data say now. Blocks. Raises ``StoreUnavailable``."""
+    log.flush(FLUSH_TIMEOUT_S)
+    return report(experiment, summarise(experiment, store.columns(experiment)))
 
 
 def _outcomes(body: Any) -> list[Outcome]:
