@@ -110,7 +110,10 @@ def test_each_protocols_page_runs_with_its_clients_in_a_process_of_their_own(pag
     found = [(kind, info, with_ports(text, ports)) for kind, info, text in blocks(page.relative_to(ROOT))]
     (serve,) = [text for _, info, text in found if info == "serve"]
     script = tmp_path / "page.py"
-    script.write_text("".join(text for kind, _, text in found if kind == "python"))
+    script.write_text("".join(text for kind, info, text in found if kind == "python" and not info))
+    for _, info, text in found:
+        if info.startswith("file="):
+            (tmp_path / info.removeprefix("file=")).write_text(text)
     arguments = [each.replace("examples/models", str(EXAMPLES)) for each in shlex.split(serve, comments=True)[1:]]
     with Process(tmp_path, *arguments, port=ports[8000]) as process:
         process.wait_ready()
