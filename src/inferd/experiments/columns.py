@@ -9,18 +9,29 @@ import numpy as np
 
 from inferd.experiments.definition import Experiment
 
+LEAST_SIZE, MOST_SIZE = 1e-60, 1e60
+"""Of a value that is not 0, so that fourth powers, which variances of variances are, stay within doubles."""
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """``unit`` INT64[rows] numbers the units from 0 up to ``unit_count``, ``variant`` INT64[rows] the variants in the
     definition's order. ``values`` holds FP64[rows] by name, not a number where a row says nothing. ``time_s``
-    FP64[rows] is in seconds since the epoch, ``None`` where times are unknown."""
+    FP64[rows] is in seconds since the epoch, ``None`` where times are unknown. ``joined`` says that a row holds all
+    that was observed together, so that a ratio's numerator without a denominator is an outcome half known; where each
+    row is one value, told by itself, it is not."""
 
     unit_count: int
     unit: np.ndarray
     variant: np.ndarray
     values: Mapping[str, np.ndarray]
     time_s: np.ndarray | None = None
+    joined: bool = True
+
+
+def is_measurable(value: float) -> bool:
+    """Whether ``value`` is 0 or of a size that can be analysed; never for what is not finite."""
+    return value == 0 or LEAST_SIZE <= abs(value) <= MOST_SIZE
 
 
 def value_names(experiment: Experiment) -> list[str]:

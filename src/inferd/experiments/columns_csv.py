@@ -13,7 +13,7 @@ import numpy as np
 
 from inferd.core.errors import MalformedRequest
 from inferd.core.schema import suggestion
-from inferd.experiments.columns import Columns, value_names
+from inferd.experiments.columns import Columns, is_measurable, value_names
 from inferd.experiments.definition import Experiment
 
 _TRUTH = {"true": 1.0, "false": 0.0}
@@ -98,6 +98,8 @@ class _Reader:
             raise ValueError(f"{cell!r} is neither 0 nor 1, as a proportion's outcomes are")
         if name in self._denominators and value < 0:
             raise ValueError(f"{cell!r} is below 0, and a denominator may not be")
+        if not is_measurable(value):
+            raise ValueError(f"{cell!r} is too far from 1 to be analysed: write 0, or sizes from 1e-60 to 1e60")
         return value
 
 

@@ -162,8 +162,9 @@ def _power(metric: Metric, control: float, se: float, analysis: Analysis) -> flo
 
 
 def _single(moments: Moments) -> bool:
-    """Whether each unit has one outcome, so that the units' outcomes are the trials of a binomial."""
-    return moments.sums[1] == moments.count == moments.products[3]
+    """Whether each unit has one outcome, 0 or 1, so that the units' outcomes are the trials of a binomial. Feedback may
+    bring others: then their sum and that of their squares differ."""
+    return moments.sums[1] == moments.count == moments.products[3] and moments.sums[0] == moments.products[0]
 
 
 def _control_error(control: Moments) -> float:

@@ -173,4 +173,5 @@ def _columns(
         np.array([variants[unit] for unit, _, _ in rows], np.int64),
         {name: np.array([values.get(name, np.nan) for _, _, values in rows], np.float64) for name in names},
         np.array([at_ms / 1000 for _, at_ms, _ in rows], np.float64),
+        joined=False,
     )

@@ -71,13 +71,20 @@ def _variants(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
 def unit_totals(metric: Metric, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """FP64[units, 3]: numerator, denominator and covariate of each unit, and which units have an outcome."""
     value = columns.values[metric.column]
-    weight = columns.values[metric.denominator] if metric.denominator else np.ones_like(value)
-    has = ~(np.isnan(value) | np.isnan(weight))
-    unit, size = columns.unit[has], columns.unit_count
-    numerator = np.bincount(unit, value[has], minlength=size)
-    denominator = np.bincount(unit, weight[has], minlength=size)
-    present = np.bincount(unit, minlength=size) > 0
+    weight = columns.values[metric.denominator] if metric.denominator else np.where(np.isnan(value), np.nan, 1.0)
+    valued, weighed = ~np.isnan(value), ~np.isnan(weight)
+    if columns.joined:
+        valued = weighed = valued & weighed
+    numerator, has_value = _per_unit(columns, value, valued)
+    denominator, has_weight = _per_unit(columns, weight, weighed)
+    present = has_value & has_weight
     return np.column_stack([numerator, denominator, _covariate(metric, columns, present)]), present
+
+
+def _per_unit(columns: Columns, values: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of each unit's known values, and which units have one."""
+    unit, size = columns.unit[known], columns.unit_count
+    return np.bincount(unit, values[known], minlength=size), np.bincount(unit, minlength=size) > 0
 
 
 def _covariate(metric: Metric, columns: Columns, present: np.ndarray) -> np.ndarray:

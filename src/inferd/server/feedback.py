@@ -9,12 +9,14 @@ from dataclasses import asdict
 from hashlib import sha256
 from typing import Annotated, Any
 
+import orjson
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 from starlette.requests import Request
 
 from inferd.core.errors import ExperimentNotFound, Expired, FeedbackNotFound, InvalidRequest
+from inferd.experiments.columns import is_measurable
 from inferd.experiments.definition import Experiment
 from inferd.experiments.events import Feedback, hash_unit
 from inferd.experiments.log import ExposureLog
@@ -42,6 +44,13 @@ class Outcome(BaseModel):
     experiment: _Name = ""
     unit: str = Field("", max_length=1024)
     key: _Name = ""
+
+    @field_validator("value")
+    @classmethod
+    def _is_measurable(cls, value: float) -> float:
+        if not is_measurable(value):
+            raise ValueError("is too far from 1 to be analysed: give 0, or sizes from 1e-60 to 1e60")
+        return value
 
     @model_validator(mode="after")
     def _names_one(self) -> Outcome:
@@ -95,7 +104,8 @@ def mount_feedback(
         found = await asyncio.get_running_loop().run_in_executor(threads, make_report, log, store, experiment)
         if "text/html" in request.headers.get("accept", ""):
             return HTMLResponse(report_html(found))
-        return JSONResponse(asdict(found))
+        # What is not a number becomes null, which JSONResponse refuses to write.
+        return Response(orjson.dumps(asdict(found)), media_type="application/json")
 
 
 def make_report(log: ExposureLog, store: Store, experiment: Experiment) -> Report:

@@ -129,6 +129,8 @@ ONE = b'{"prediction_id": "p", "metric": "click", "value": 1}'
     ("body", "status", "detail"),
     [
         (ONE.replace(b"1", b'"many"'), 422, "value: Input should be a valid number"),
+        (ONE.replace(b"1", b"1e61"), 422, "value: is too far from 1"),
+        (ONE.replace(b"1", b"-1e-300"), 422, "value: is too far from 1"),
         (ONE.replace(b"1", b"1e400"), 422, "value: Input should be a valid number"),
         (ONE.replace(b"1", b"1" + b"0" * 400), 422, "value: Input should be a valid number"),
         (ONE.replace(b"1", b"1" + b"0" * 5000), 400, "an integer of more than 4300 digits"),
@@ -155,6 +157,25 @@ def test_broken_feedback_is_refused_with_its_place(client, body, status, detail)
 def test_a_unit_may_hold_any_character(client):
     unit = {"experiment": "ranker-2", "unit": "a\0b", "metric": "click", "value": 1}
     tell(client, unit, 404)
+
+
+@pytest.mark.parametrize("values", [(1e60, -1e60), (1e-60, 0), (7, 7), (-3, 2.5), (0, 1e60)])
+@pytest.mark.parametrize("kind", ["mean", "proportion", "ratio", "quantile"])
+def test_no_value_breaks_the_report(folder, values, kind):
+    changed = f'kind = "{kind}"' + ('\ndenominator = "views"' if kind == "ratio" else "")
+    path = folder / "experiments" / "ranker.toml"
+    path.write_text(EXPERIMENT.replace('kind = "mean"', changed))
+    with Client(folder / "ranker", version_policy="all", experiments=str(folder / "experiments")) as client:
+        for number in range(240):
+            ask(client, f"user-{number}")
+        names = {"experiment": "ranker-2"}
+        for metric, given in (("click", values), ("views", values[::-1])):
+            tell(
+                client,
+                [{**names, "unit": f"user-{n}", "metric": metric, "value": given[n % 2]} for n in range(240)],
+            )
+        for accept in ("application/json", "text/html"):
+            assert client.get("/admin/experiments/ranker-2/report", {"accept": accept}).status == 200
 
 
 def test_an_unknown_experiment_in_a_batch_refuses_only_its_own_outcome(client):

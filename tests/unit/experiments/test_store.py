@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import inspect, text
@@ -11,6 +12,7 @@ from sqlalchemy import inspect, text
 from inferd.core.errors import ConfigError, StoreUnavailable
 from inferd.experiments.events import Feedback
 from inferd.experiments.store import Store
+from inferd.experiments.summary import summarise
 from inferd.experiments.tables import METADATA
 
 
@@ -70,6 +72,20 @@ def test_nothing_is_stored_while_an_exposure_may_be_on_its_way(store, exposure):
     with pytest.raises(StoreUnavailable, match="may still wait"):
         store.add_feedback([known, waiting], window_s=60, now_ms=1000, complete=False)
     assert store.add_feedback([known], window_s=60, now_ms=1000, complete=False) == ["stored"]
+
+
+def test_the_parts_of_a_ratio_are_told_apart_and_added_up(store, exposure, define):
+    experiment = define(add='[[metric]]\nname = "rate"\nkind = "ratio"\ncolumn = "clicks"\ndenominator = "views"\n')
+    seen = [replace(exposure(number, unit=f"u-{number}"), experiment=experiment.id) for number in range(3)]
+    store.add_exposures(seen)
+    told = [("u-0", "clicks", 2.0), ("u-0", "clicks", 1.0), ("u-0", "views", 10.0), ("u-1", "views", 4.0)]
+    rows = [
+        Feedback(metric, value, 5, f"k-{number}", experiment=experiment.id, unit=unit)
+        for number, (unit, metric, value) in enumerate([*told, ("u-2", "views", 5.0), ("u-2", "clicks", 0.0)])
+    ]
+    store.add_feedback(rows, window_s=60, now_ms=1000)
+    control = summarise(experiment, store.columns(experiment)).moments["rate"][0]
+    assert (control.count, *map(float, control.sums)) == (2, 3, 15, 0)
 
 
 OPEN = """
