@@ -34,6 +34,7 @@ ROUTES = {
         b'"outputs":[{"name":"y","parameters":{"binary_data":true}}]}',
         bytes(16),
     ),
+    "sagemaker": (b"/invocations", b"[[5.1, 3.5, 1.4, 0.2]]", b""),  # with protocols=sagemaker
     "tfserving": (b"/v1/models/model:predict", b'{"instances": [[5.1, 3.5, 1.4, 0.2]]}', b""),
 }
 

@@ -143,3 +143,34 @@ def test_each_request_of_a_connection_shows_its_own_key(secrets, front, header):
 )
 def test_a_path_written_otherwise_reaches_nothing(ask, path):
     assert ask("GET", path, {})[0] in (400, 401)
+
+
+CONTROL = {
+    "sagemaker": {"/models", "/models/double"},
+    "vertex": set(),
+    "torchserve": set(),
+    "torchserve-management": {
+        "/models",
+        "/models/double",
+        "/models/double/1",
+        "/models/double/1/set-default",
+    },
+}
+
+
+@pytest.mark.parametrize("door", CONTROL)
+def test_a_doors_control_routes_need_an_admins_key_and_its_others_one_for_inference(secrets, door):
+    path, made = secrets
+    with Client(Double(), name="double", api_keys_file=str(path), protocols=(door,)) as client:
+        walked = [*walk(client), *(("POST", each) for each in CONTROL[door])]
+        assert {each for _, each in walked} >= CONTROL[door]
+        for method, each in walked:
+            open_to = "admin" if each in CONTROL[door] else needed(each)
+            for scope in ("none", *SCOPES):
+                given = {"X-API-Key": made[scope]} if scope in made else {}
+                status = client.request(method, each, b"", given).status
+                refused = 401 if scope == "none" else 403
+                if is_public(method, each) or scope == open_to:
+                    assert status not in (401, 403), (method, each, scope, status)
+                else:
+                    assert status == refused, (method, each, scope, status)

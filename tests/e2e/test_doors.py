@@ -38,6 +38,17 @@ def test_doors_answer_beside_the_plain_port_and_end_with_it(tmp_path):
             ask(port, "GET", "/ping")
 
 
+def test_protocols_of_one_port_share_it_and_a_door_may_join_the_plain_one(tmp_path):
+    plain, other = free_port(), free_port()
+    doors = ["--door", f"vertex={other}", "--door", f"oip={other}", "--door", f"torchserve={plain}"]
+    with Process(tmp_path, "serve", EXAMPLES / "iris-onnx", *doors, port=plain) as process:
+        process.wait_ready()
+        assert ask(other, "POST", "/predict", {"instances": [ROW]})[0] == 200
+        assert ask(other, "GET", "/v2/health/ready")[0] == 200
+        assert ask(plain, "POST", "/predictions/iris-onnx", ROW)[1]["label"] == "setosa"
+        assert ask(plain, "POST", "/predict", {"instances": [ROW]})[0] == 200
+
+
 def _tags(operations):
     return [tag for operation in operations.values() for tag in operation["tags"]]
 
@@ -49,6 +60,12 @@ def _tags(operations):
         (["--door", "sagemaker=70000"], "such as sagemaker=8080"),
         (["--door", "sagemake=0"], "did you mean 'sagemaker'?"),
         (["--protocols", "native,nothing"], "no protocol named 'nothing'"),
+        (
+            ["--protocols", "native,torchserve-management"],
+            "the protocols 'native' and 'torchserve-management' both claim GET /models",
+        ),
+        (["--door", "sagemaker=1234", "--door", "torchserve=1234"], "both claim GET /ping"),
+        (["--host", "0.0.0.0", "--door", "sagemaker=0"], "refusing to listen on 0.0.0.0"),
     ],
 )
 def test_a_door_that_cannot_be_is_refused_at_the_start(tmp_path, arguments, words):

@@ -7,7 +7,7 @@ these are the content types of the SageMaker SDK's serialisers: JSON, JSON Lines
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import orjson
@@ -40,6 +40,7 @@ class SageMakerCodec:
         self._nan = servable.config.nan
         self._wanted = servable.default_outputs
         self._names = self._wanted or signature.output_names
+        self._plain = {form: JsonReply(self._names, form, self._nan) for form in get_args(Form)}
         self._only = signature.inputs[0] if len(signature.inputs) == 1 else None
         self._json = JsonBody(signature, batchable=batchable, nan=self._nan, select_outputs=self._wanted, bare=True)
         self._csv = CsvInputs(signature, batchable=batchable)
@@ -95,7 +96,7 @@ class SageMakerCodec:
         if kind is None:
             raise NotAcceptable(f"{NPY.decode()} carries one output and this answer has {len(names)}; accept JSON")
         if kind == JSON:
-            return JsonReply(names, form, self._nan)
+            return self._plain[form] if names is self._names else JsonReply(names, form, self._nan)
         if form == "columns":
             raise InvalidRequest(f"whole tensors ('inputs') are answered in JSON, not in {kind.decode()}")
         if kind == NPY:

@@ -17,7 +17,7 @@ from inferd.core.config import NanPolicy
 from inferd.core.errors import InvalidRequest
 from inferd.core.messages import NO_PARAMETERS, InferenceRequest
 from inferd.core.tensors import Signature
-from inferd.protocols.shared.json_fast import compile_fast
+from inferd.protocols.shared.json_fast import FastRead, compile_fast
 from inferd.protocols.shared.json_inputs import JsonInputs, read_body
 from inferd.protocols.shared.json_members import did_you_mean, read_parameters, refuse
 from inferd.protocols.shared.json_reply import Form
@@ -54,17 +54,18 @@ class JsonBody:
         self._bare_form: Form = "bare" if batchable else "one"
         single = signature.inputs[0] if batchable and len(signature.inputs) == 1 else None
         self.fast = (compile_fast(single, "instances") if single else None) or _never
-        self._fast_columns = (compile_fast(single, "inputs", single.name) if single else None) or _never
-        self._fast_bare = (compile_fast(single) if single and bare else None) or _never
+        readers: list[tuple[FastRead, Form]] = [(self.fast, self._row_form)]
+        if single and bare and (fast_bare := compile_fast(single)):
+            readers.append((fast_bare, self._bare_form))
+        if single and "inputs" in members and (fast_columns := compile_fast(single, "inputs", single.name)):
+            readers.append((fast_columns, _COLUMNS))
+        self._readers = tuple(readers)
         self.fast_name = single.name if single else ""
 
     def read(self, body: bytes) -> tuple[InferenceRequest, Form]:
         """The request, and the form of its answer, by a fast reader or ``orjson``; what does not fit or could be read
         in two ways, the exact reader decides. Raises ``MalformedRequest`` and ``InvalidRequest``."""
-        readers = [(self.fast, self._row_form), (self._fast_bare, self._bare_form)]
-        if "inputs" in self._forms:
-            readers.append((self._fast_columns, _COLUMNS))
-        for read, form in readers:
+        for read, form in self._readers:
             array = read(body)
             if array is not None:
                 return InferenceRequest({self.fast_name: array}, wanted=self._wanted), form

@@ -24,7 +24,7 @@ from inferd.protocols.shared.endpoint import Reply
 from inferd.protocols.shared.json_body import JsonBody
 from inferd.protocols.shared.json_exact import read_exact
 from inferd.protocols.shared.json_inputs import read_body
-from inferd.protocols.shared.json_reply import Form, JsonReply
+from inferd.protocols.shared.json_reply import JsonReply
 from inferd.protocols.shared.multipart import MULTIPART, URLENCODED, Field, read_form
 from inferd.serving.servable import Servable
 
@@ -47,6 +47,11 @@ class TorchServeCodec:
         self._only = signature.inputs[0] if len(signature.inputs) == 1 else None
         self._takes_raw = self._only is not None and _takes_raw(self._only, self._batchable)
         self._json = JsonBody(signature, batchable=self._batchable, nan=self._nan, select_outputs=self._wanted)
+        self._many = JsonReply(self._names, "bare", self._nan)
+        if self._batchable:
+            self._one = CutReply(self._many, _ROWS, _ROWS)
+        else:
+            self._one = CutReply(JsonReply(self._names, "columns", self._nan), len(b'{"outputs":'), len(b"}"))
         self._max_body_bytes = max_body_bytes
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, Reply]:
@@ -125,13 +130,7 @@ class TorchServeCodec:
         return not tree or type(tree[0]) is dict or _depth(tree) >= rank
 
     def _answer(self, inputs: Mapping[str, np.ndarray], *, one: bool) -> tuple[InferenceRequest, Reply]:
-        if not self._batchable:
-            reply: Reply = CutReply(JsonReply(self._names, "columns", self._nan), len(b'{"outputs":'), len(b"}"))
-        else:
-            bare: Form = "bare"
-            reply = JsonReply(self._names, bare, self._nan)
-            reply = CutReply(reply, _ROWS, _ROWS) if one else reply
-        return InferenceRequest(inputs, wanted=self._wanted), reply
+        return InferenceRequest(inputs, wanted=self._wanted), self._one if one else self._many
 
 
 class CutReply:

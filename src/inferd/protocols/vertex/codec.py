@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import get_args
 
 from inferd.core.messages import InferenceRequest
 from inferd.protocols.shared.compression import decompress
 from inferd.protocols.shared.endpoint import Reply
 from inferd.protocols.shared.json_body import JsonBody
-from inferd.protocols.shared.json_reply import JsonReply
+from inferd.protocols.shared.json_reply import Form, JsonReply
 from inferd.protocols.shared.media import JSON, body_type
 from inferd.serving.servable import Servable
 
@@ -21,6 +22,7 @@ class VertexCodec:
     def __init__(self, servable: Servable, *, max_body_bytes: int) -> None:
         self._nan = servable.config.nan
         self._names = servable.default_outputs or servable.signature.output_names
+        self._replies = {form: JsonReply(self._names, form, self._nan) for form in get_args(Form)}
         self._json = JsonBody(
             servable.signature,
             batchable=servable.batchable,
@@ -36,4 +38,4 @@ class VertexCodec:
         if b"content-encoding" in headers:
             body = decompress(body, headers[b"content-encoding"], self._max_body_bytes)
         request, form = self._json.read(body)
-        return request, JsonReply(self._names, form, self._nan)
+        return request, self._replies[form]
