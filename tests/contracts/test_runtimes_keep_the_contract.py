@@ -9,6 +9,7 @@ import pytest
 
 import boosted_builders as boosted
 import model_builders as builders
+import tensorflow_builders
 from inferd.core.errors import MissingExtra
 from inferd.core.plugins import lookup
 from inferd.testing.check_runtime import check_runtime
@@ -38,6 +39,8 @@ BUILDERS = [
     ("lightgbm", boosted.lightgbm_classes),
     ("lightgbm", boosted.lightgbm_two_classes),
     ("lightgbm", boosted.lightgbm_regressor),
+    ("tensorflow", tensorflow_builders.keras_classes),
+    ("tensorflow", tensorflow_builders.saved_model),
 ]
 FRAMEWORKS = {
     "onnx": "onnxruntime",
@@ -46,6 +49,7 @@ FRAMEWORKS = {
     "python": "",
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
+    "tensorflow": "tensorflow",
 }
 
 

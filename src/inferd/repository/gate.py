@@ -12,6 +12,7 @@ from inferd.abc import Model
 from inferd.core.config import GateConfig, ModelConfig
 from inferd.core.errors import GateFailed
 from inferd.core.tensors import Signature, TensorSpec, describe
+from inferd.repository.artefact import beside
 from inferd.repository.golden import Golden, Tensors, read_golden
 from inferd.repository.warmup import Measured, take_rows, warmup_rows
 
@@ -30,7 +31,7 @@ def check_gate(
     signature = next(iter(model.signatures.values()))
     if gate.signature == "compatible" and replaces is not None:
         _check_signature(replaces, signature)
-    golden = read_golden(artefact.parent, signature, batchable=model.batchable) if gate.golden else None
+    golden = read_golden(beside(artefact), signature, batchable=model.batchable) if gate.golden else None
     if golden is not None:
         _check_golden(model, measured, gate, golden)
     if gate.max_batch_difference is not None and (measured.max_batch_difference or 0.0) > gate.max_batch_difference:

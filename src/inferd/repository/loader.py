@@ -16,6 +16,7 @@ from inferd.core.errors import InferdError, LoadFailed, MissingExtra, OutOfMemor
 from inferd.core.lifecycle import VersionState
 from inferd.core.plugins import available, lookup
 from inferd.core.tensors import Signature
+from inferd.repository.artefact import beside
 from inferd.repository.gate import check_gate
 from inferd.repository.manifest import check_manifest
 from inferd.repository.warmup import Measured, warm_up
@@ -154,7 +155,7 @@ def _load_model(runtime: Runtime, config: ModelConfig, artefact: Path) -> Model:
         if not runtime.extra:
             raise
         raise MissingExtra(f"{config.name} ({runtime.name})", runtime.extra) from error
-    hooks = artefact.parent / HOOKS_FILE
+    hooks = beside(artefact) / HOOKS_FILE
     if not hooks.is_file():
         return model
     try:

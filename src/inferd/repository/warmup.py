@@ -17,6 +17,7 @@ from inferd.abc import Model, StreamingModel
 from inferd.core.config import BatchingConfig, ModelConfig
 from inferd.core.errors import InvalidInput, LoadFailed
 from inferd.core.tensors import Signature, compile_check, example_inputs
+from inferd.repository.artefact import beside
 
 logger = logging.getLogger("inferd.repository")
 
@@ -154,7 +155,7 @@ def _may_run_inline(model: Model, config: ModelConfig, cost_us: float) -> bool:
 
 def warmup_rows(signature: Signature, artefact: Path, *, batchable: bool) -> Inputs:
     """Inputs from ``warmup.npz`` beside the artefact, else made from the signature (varied, within [0, 1])."""
-    file = artefact.parent / WARMUP_FILE
+    file = beside(artefact) / WARMUP_FILE
     if file.is_file():
         with np.load(file, allow_pickle=False) as archive:
             inputs = {name: as_tensor(archive[name]) for name in archive.files}
