@@ -87,6 +87,15 @@ class GateConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """Answers that are given again to equal requests: at most ``max_mb`` MiB of them, 0 for none, for ``ttl_s``
+    seconds, 0 for as long as the version serves. Only for models that answer alike each time."""
+
+    max_mb: float = 0.0
+    ttl_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Everything known about one model before it is loaded.
 
@@ -106,5 +115,6 @@ class ModelConfig:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     lifecycle: LifecycleConfig = field(default_factory=LifecycleConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     allow_pickle: bool = False

@@ -10,7 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
-from inferd.core.config import BatchingConfig, ExecutionConfig, GateConfig, InstanceGroup, LifecycleConfig, ModelConfig
+from inferd.core.config import (
+    BatchingConfig,
+    CacheConfig,
+    ExecutionConfig,
+    GateConfig,
+    InstanceGroup,
+    LifecycleConfig,
+    ModelConfig,
+)
 from inferd.core.errors import ConfigError
 from inferd.core.schema import conform
 from inferd.core.tensors import DATATYPES, Signature, TensorSpec
@@ -26,6 +34,7 @@ _SECTIONS: dict[str, type] = {
     "execution": ExecutionConfig,
     "lifecycle": LifecycleConfig,
     "gate": GateConfig,
+    "cache": CacheConfig,
 }
 _TENSORS = {"input": "inputs", "output": "outputs"}
 _AT_LEAST_ONE = {"max_queue_size", "max_concurrency", "count", "allowed_sizes", "latency_rows"}

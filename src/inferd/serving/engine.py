@@ -77,7 +77,10 @@ class Engine:
         if not request.rows:
             request.complete(empty_outputs(servable, request))
             return
-        servable.batcher.submit(request)
+        if servable.cache is None:
+            servable.batcher.submit(request)
+        else:
+            servable.cache.submit(request, servable.batcher.submit)
         if ticket.observer is not None:
             ticket.observer.submitted(request.inputs, request.rows)
 

@@ -11,6 +11,7 @@ from inferd.core.config import ModelConfig
 from inferd.core.tensors import Check, Signature, compile_check
 from inferd.execution.batcher import Batcher
 from inferd.serving.policy import Observer
+from inferd.serving.response_cache import ResponseCache
 from inferd.telemetry.metrics import VersionMetrics
 
 
@@ -25,6 +26,7 @@ class Servable:
         "batchable",
         "batcher",
         "bound",
+        "cache",
         "check",
         "checks",
         "config",
@@ -71,6 +73,10 @@ class Servable:
         self.metrics = metrics
         self.info = info
         self.bound: dict[str, Any] = {}
+        self.cache: ResponseCache | None = None
+        if config.cache.max_mb and not streaming:
+            limit_bytes = int(config.cache.max_mb * (1 << 20))
+            self.cache = ResponseCache(metrics, max_bytes=limit_bytes, ttl_s=config.cache.ttl_s)
         self.inflight = 0
         self.ticket = Ticket(self)
         self._released: asyncio.Event | None = None

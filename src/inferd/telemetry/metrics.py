@@ -63,6 +63,7 @@ class VersionMetrics:
         "batch_times",
         "batch_wait",
         "bounds_ns",
+        "cached",
         "cancelled",
         "compute",
         "dispatched",
@@ -96,6 +97,7 @@ class VersionMetrics:
         self.outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.dispatched: defaultdict[str, int] = defaultdict(int)
         self.rejected: defaultdict[str, int] = defaultdict(int)
+        self.cached: defaultdict[str, int] = defaultdict(int)
         self.expired: defaultdict[str, int] = defaultdict(int)
         self.cancelled: defaultdict[str, int] = defaultdict(int)
 
@@ -145,6 +147,10 @@ class VersionMetrics:
             for bucket, count in enumerate(added):
                 counts[bucket] += count
             counts[-1] += int(times.sum())
+
+    def count_cached(self, result: str) -> None:
+        """Count a request that met the response cache: "hit", "miss", or "shared" with one under way."""
+        self.cached[result] += 1
 
     def count_rejected(self, reason: str) -> None:
         """Count a request refused before it was queued."""
@@ -251,6 +257,7 @@ _BUILD = labels(version=__version__, python=platform.python_version())
 _COUNTERS: tuple[tuple[str, str, str, Callable[[VersionMetrics], Mapping[str, int]]], ...] = (
     ("inferd_batch_dispatch_total", "reason", "Executed batches, by why they were dispatched.", lambda v: v.dispatched),
     ("inferd_rejected_total", "reason", "Requests refused before they were queued.", lambda v: v.rejected),
+    ("inferd_cache_total", "result", "Requests that met the response cache.", lambda v: v.cached),
     ("inferd_expired_total", "stage", "Requests whose time ran out.", lambda v: v.expired),
     ("inferd_cancelled_total", "stage", "Requests whose caller left before the answer.", lambda v: v.cancelled),
 )
