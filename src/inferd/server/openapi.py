@@ -98,7 +98,7 @@ def build_openapi(app_title: str, version: str, entries: Sequence[ModelDescripti
     """The whole document of the native routes. A path without a version stands for the highest one in ``entries``."""
     newest = {entry.name: entry for entry in sorted(entries, key=lambda entry: entry.version)}
     default = next((entry for entry in newest.values() if entry.is_default), None)
-    paths = _fixed_paths() | {"/predict": {"post": _default_predict(default, list(newest))}}
+    paths: dict[str, Any] = {"/predict": {"post": _default_predict(default, list(newest))}}
     for name, entry in sorted(newest.items()):
         paths |= _model_paths(f"/models/{name}", entry, "")
     for entry in entries:
@@ -106,7 +106,7 @@ def build_openapi(app_title: str, version: str, entries: Sequence[ModelDescripti
     return {
         "openapi": "3.1.0",
         "info": {"title": app_title, "version": version},
-        "paths": paths,
+        "paths": paths | _fixed_paths(),
         "components": {
             "schemas": {"Problem": _PROBLEM} | _schemas(entries),
             "responses": {status: _problem(text) for status, text in _PROBLEMS.items()},
@@ -121,14 +121,15 @@ def build_openapi(app_title: str, version: str, entries: Sequence[ModelDescripti
 
 
 def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``extra`` laid over it: objects are merged member by member, anything else of ``extra`` wins."""
-    merged = dict(base)
+    """``base`` with ``extra`` laid over it: objects are merged member by member, anything else of ``extra`` wins, and
+    what ``extra`` has comes first: the models before the server's other routes."""
+    merged: dict[str, Any] = {}
     for name, value in extra.items():
-        known = merged.get(name)
+        known = base.get(name)
         both = isinstance(known, Mapping) and isinstance(value, Mapping)
         # One operation or schema is described by one side only; halves of two would describe neither.
         merged[name] = merge(known, value) if both and not _is_whole(value) else value  # type: ignore[arg-type]
-    return merged
+    return merged | {name: value for name, value in base.items() if name not in merged}
 
 
 def _is_whole(value: Mapping[str, Any]) -> bool:
