@@ -44,9 +44,11 @@ def mount(app: FastAPI, context: ProtocolContext) -> None:
 
     def _info(target: Target) -> JSONResponse:
         ticket = engine.route(target)
-        ticket.release()  # so that looking is not counted as a request in flight
-        servable = ticket.servable
-        return JSONResponse(describe(servable, engine.table.models[servable.name][servable.version]))
+        try:
+            servable = ticket.servable
+            return JSONResponse(describe(servable, engine.table.models[servable.name][servable.version]))
+        finally:
+            ticket.release()
 
     # The hot front answers these paths for every model there is; what arrives here names one that is not.
     @app.post("/predict", include_in_schema=False)
