@@ -10,6 +10,7 @@ import numpy as np
 
 from inferd.abc import Model
 from inferd.core.config import GateConfig, ModelConfig
+from inferd.core.difference import explain_difference
 from inferd.core.errors import GateFailed
 from inferd.core.tensors import Signature, TensorSpec, describe
 from inferd.repository.artefact import beside
@@ -99,48 +100,6 @@ def _execute(model: Model, inputs: Tensors, batch_rows: int) -> Tensors:
         for start in range(0, rows, batch_rows)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def explain_difference(expected: np.ndarray, got: np.ndarray, rtol: float, atol: float) -> str:
-    """How many values of ``got`` are not those ``expected``, and the worst of them; "" when there is none.
-
-    Floats may differ by ``atol + rtol * |expected|``, and NaN is equal to NaN; all else is equal or not.
-    """
-    if expected.shape != got.shape:
-        return f"has shape {list(got.shape)} where {list(expected.shape)} is expected"
-    if expected.dtype.kind not in "fiub" or got.dtype.kind not in "fiub":
-        wrong = _as_text(expected) != _as_text(got)
-        distance = wrong.astype(np.float64)
-        bounds = ""
-    else:
-        wide, other = expected.astype(np.float64), got.astype(np.float64)
-        exact = expected.dtype.kind != "f"
-        rtol, atol = (0.0, 0.0) if exact else (rtol, atol)
-        wrong = ~np.isclose(other, wide, rtol=rtol, atol=atol, equal_nan=True)
-        with np.errstate(invalid="ignore"):
-            distance = np.nan_to_num(np.abs(other - wide), nan=np.inf, posinf=np.inf)
-        bounds = "" if exact else f" beyond rtol {rtol:g} and atol {atol:g}"
-    if not wrong.any():
-        return ""
-    where = np.unravel_index(int(np.argmax(np.where(wrong, distance, -1.0))), wrong.shape)
-    place = f" at {[int(index) for index in where]}" if where else ""
-    return (
-        f"differs in {int(wrong.sum())} of {wrong.size} values{bounds}; the worst{place}: "
-        f"expected {_show(expected[where])}, got {_show(got[where])}"
-    )
-
-
-def _as_text(array: np.ndarray) -> np.ndarray:
-    texts = [item if isinstance(item, bytes) else str(item).encode() for item in array.ravel().tolist()]
-    result = np.empty(len(texts), dtype=object)
-    result[:] = texts
-    return result.reshape(array.shape)
-
-
-def _show(value: object) -> str:
-    if isinstance(value, bytes):
-        return repr(value.decode("utf-8", "replace"))
-    return f"{value:.6g}" if isinstance(value, float | np.floating) else repr(value)
 
 
 def _check_latency(model: Model, gate: GateConfig, artefact: Path, signature: Signature) -> None:

@@ -11,7 +11,7 @@ import pytest
 from inferd.core.config import GateConfig, ModelConfig
 from inferd.core.errors import ConfigError, GateFailed
 from inferd.core.tensors import Signature, TensorSpec
-from inferd.repository.gate import _check_signature, explain_difference
+from inferd.repository.gate import _check_signature
 from inferd.repository.loader import load_version
 
 IRIS = Path(__file__).parents[3] / "examples" / "models" / "iris-onnx" / "1"
@@ -164,20 +164,3 @@ def test_the_signature_is_compared_only_where_that_is_asked_for(version):
     load(version, before=before)
     with pytest.raises(GateFailed, match=r"input 'x' was FP64\[-1, 4\] and is FP32\[-1, 4\]"):
         load(version, before=before, signature="compatible")
-
-
-@pytest.mark.parametrize(
-    ("expected", "got", "text"),
-    [
-        ([1.0, 2.0], [1.0, 2.001], ""),
-        ([1.0, np.nan], [1.0, np.nan], ""),
-        ([1.0, np.inf], [1.0, np.inf], ""),
-        ([1.0, 2.0], [1.0, np.nan], "differs in 1 of 2 values beyond rtol 0.01 and atol 0; the worst at [1]"),
-        ([1, 2], [1, 3], "differs in 1 of 2 values; the worst at [1]"),
-        ([1.0], [1.0, 2.0], "has shape [2] where [1] is expected"),
-    ],
-)
-def test_differences_are_told_in_words(expected, got, text):
-    found = explain_difference(np.array(expected), np.array(got), 0.01, 0.0)
-    assert found.startswith(text)
-    assert bool(found) == bool(text)
