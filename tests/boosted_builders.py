@@ -112,3 +112,64 @@ def lightgbm_regressor(folder: Path) -> Built:
     rows = np.float64(x[::90])
     rows[:, ::3] = np.nan
     return Built(folder / "progress.txt", {"x": rows}, {"predictions": model.predict(rows)})
+
+
+# CatBoost
+
+FEW = {"iterations": 5, "thread_count": 1, "verbose": False, "allow_writing_files": False}
+
+
+def catboost_classes(folder: Path) -> Built:
+    """Three species by their names, which the file keeps."""
+    from catboost import CatBoostClassifier
+
+    x, y = iris_rows(150)
+    model = CatBoostClassifier(**FEW).fit(x, np.array(SPECIES)[y])
+    model.save_model(folder / "iris.cbm")
+    rows = np.float32(x[::25])
+    expected = {**classified(model, rows), "label": objects(model.predict(rows).ravel())}
+    return Built(folder / "iris.cbm", {"x": rows}, expected)
+
+
+def catboost_two_classes(folder: Path) -> Built:
+    """Tumours, by named columns; one that is called benign must be nine times as likely to be."""
+    from catboost import CatBoostClassifier
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    model = CatBoostClassifier(**FEW).fit(x, y)
+    model.set_probability_threshold(0.9)
+    model.save_model(folder / "tumours.cbm")
+    rows = np.float32(x[::12])
+    assert (model.predict(rows) != (model.predict_proba(rows)[:, 1] > 0.5)).any()
+    return Built(folder / "tumours.cbm", {"x": rows}, classified(model, rows))
+
+
+def catboost_regressor(folder: Path) -> Built:
+    """A count; every third measurement is missing."""
+    from catboost import CatBoostRegressor
+
+    x, y = diabetes()
+    model = CatBoostRegressor(loss_function="Poisson", **FEW).fit(x, y)
+    model.save_model(folder / "progress.cbm")
+    rows = x[::90].copy()
+    rows[:, ::3] = np.nan
+    return Built(folder / "progress.cbm", {"x": rows}, {"predictions": model.predict(rows)})
+
+
+def catboost_categories(folder: Path) -> Built:
+    """Flowers by the names of their columns: a place and a code between two lengths, and what was noted of them."""
+    import pandas
+    from catboost import CatBoostClassifier
+
+    x, y = iris_rows(150)
+    places, notes = np.array(["hill", "moor", "wood"]), np.array(["a wet day", "dry", "a dry, dry day"])
+    flowers = pandas.DataFrame({"place": places[y - (x[:, 1] > 3)], "length": x[:, 0], "code": y % 2, "width": x[:, 1]})
+    flowers["note"] = notes[np.arange(150) % 3]
+    model = CatBoostClassifier(cat_features=["place", "code"], text_features=["note"], **FEW).fit(flowers, y)
+    model.save_model(folder / "flowers.cbm")
+    some = flowers[::25]
+    inputs = {name: objects(map(str, some[name])) for name in ("place", "code", "note")}
+    inputs |= {name: np.float32(some[name]) for name in ("length", "width")}
+    expected = {"label": model.predict(some).ravel(), "probabilities": model.predict_proba(some)}
+    return Built(folder / "flowers.cbm", inputs, expected)

@@ -39,6 +39,10 @@ BUILDERS = [
     ("lightgbm", boosted.lightgbm_classes),
     ("lightgbm", boosted.lightgbm_two_classes),
     ("lightgbm", boosted.lightgbm_regressor),
+    ("catboost", boosted.catboost_classes),
+    ("catboost", boosted.catboost_two_classes),
+    ("catboost", boosted.catboost_regressor),
+    ("catboost", boosted.catboost_categories),
     ("tensorflow", tensorflow_builders.keras_classes),
     ("tensorflow", tensorflow_builders.saved_model),
 ]
@@ -49,6 +53,7 @@ FRAMEWORKS = {
     "python": "",
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
+    "catboost": "catboost",
     "tensorflow": "tensorflow",
 }
 
@@ -74,7 +79,7 @@ def test_a_built_model_answers_what_its_framework_computes(runtime, builder, bui
     keeps_contract(runtime, build(builder))
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "sklearn", "torch", "xgboost", "lightgbm"])
+@pytest.mark.parametrize("runtime", ["onnx", "sklearn", "torch", "xgboost", "lightgbm", "catboost"])
 def test_an_absent_framework_is_named_with_the_extra_that_brings_it(runtime, monkeypatch):
     monkeypatch.setitem(sys.modules, FRAMEWORKS[runtime], None)  # import then fails as if it were not installed
     with pytest.raises(MissingExtra, match=rf"pip install 'inferd\[{runtime}\]'"):

@@ -1,4 +1,4 @@
-"""Ensembles of boosted trees, whoever grew them: one matrix in; label and probabilities, or predictions, out."""
+"""Ensembles of boosted trees, whoever grew them: features in; label and probabilities, or predictions, out."""
 
 from __future__ import annotations
 
@@ -24,22 +24,29 @@ class Ensemble:
 
     ``predict`` takes an aligned matrix of ``dtype``, [rows, ``features``], and answers, by ``task``: the second
     class's probability [rows] ("binary"), each class's [rows, ``columns``] ("multiclass", "multilabel"), or values
-    [rows] or [rows, ``columns``] ("regression"). ``columns`` is 1 for vectors.
+    [rows] or [rows, ``columns``] ("regression"). ``columns`` is 1 for vectors. Where features are not all numbers,
+    ``named`` has an input for each, and ``predict`` takes them by name.
+
+    ``classes`` are those that the file has names for. Above ``threshold`` a row is of the second of two.
     """
 
-    predict: Callable[[np.ndarray], np.ndarray]
+    predict: Callable[[Any], np.ndarray]
     task: Task
     features: int
     columns: int
     dtype: np.dtype
     metadata: ModelMetadata
     concurrent: bool
+    named: tuple[TensorSpec, ...] = ()
+    classes: tuple[Any, ...] = ()
+    threshold: float = 0.5
 
 
 class BoostedModel:
-    """Serves an ensemble. Input ``x`` [-1, features] of the ensemble's datatype, or as one configured input says.
+    """Serves an ensemble. Input ``x`` [-1, features] of the ensemble's datatype, or as one configured input says; or
+    each feature by its name.
 
-    Outputs are ``label`` and ``probabilities`` for classifiers, ``predictions`` for all else. The files know classes
+    Outputs are ``label`` and ``probabilities`` for classifiers, ``predictions`` for all else. Most files know classes
     as 0, 1, 2… only: option ``classes`` names them, and ``label`` then answers names.
     """
 
@@ -49,31 +56,32 @@ class BoostedModel:
         self._ensemble = ensemble
         self.concurrent = ensemble.concurrent
         self._classes = _classes(ensemble, config)
-        self._functions = _functions(ensemble.task, self._classes)
-        given = config.inputs[0] if len(config.inputs) == 1 else None
-        spec = given or TensorSpec("x", datatype_name(ensemble.dtype), (-1, ensemble.features))
-        if len(spec.shape) != 2 or spec.shape[1] not in (-1, ensemble.features) or spec.datatype == "BYTES":
-            raise LoadFailed(f"input {spec.name!r} must be numbers [-1, {ensemble.features}]: one column a feature")
-        self._input = spec.name
-        self.signatures = configured_signature([spec], self._outputs(), config)
+        self._functions = _functions(ensemble, self._classes)
+        specs = ensemble.named or (_matrix(ensemble, config),)
+        self._input = specs[0].name
+        self.signatures = configured_signature(specs, self._outputs(specs), config)
         signature = next(iter(self.signatures.values()))
         self._names = signature.output_names
         self.batchable = is_batchable(signature, config)
         labels = [label.decode() if isinstance(label, bytes) else label for label in self._classes.tolist()]
         self.metadata = replace(ensemble.metadata, classes=tuple(labels))
 
-    def _outputs(self) -> list[TensorSpec]:
+    def _outputs(self, specs: Sequence[TensorSpec]) -> list[TensorSpec]:
         """Datatypes and widths of the outputs, by computing them for one row."""
-        row = np.zeros((1, self._ensemble.features), self._ensemble.dtype)
-        outputs = self.execute({self._input: row}, tuple(self._functions), {}, "")
+        widths = (1,) if self._ensemble.named else (1, self._ensemble.features)
+        row = {spec.name: np.full(widths, b"" if spec.datatype == "BYTES" else 0, spec.dtype) for spec in specs}
+        outputs = self.execute(row, tuple(self._functions), {}, "")
         return [TensorSpec(name, datatype_name(array.dtype), (-1, *array.shape[1:])) for name, array in outputs.items()]
 
     def execute(self, inputs: Arrays, outputs: Sequence[str], parameters: Mapping[str, Any], signature: str) -> Arrays:
         """One pass through the trees, whatever is asked of its scores."""
-        matrix = np.require(inputs[self._input], self._ensemble.dtype, ["A", "C"])
-        scores = self._ensemble.predict(matrix)
-        if self._ensemble.columns > 1:  # some frameworks drop the second dimension when there are no rows
-            scores = scores.reshape(len(matrix), self._ensemble.columns)
+        ensemble = self._ensemble
+        features: Any = inputs
+        if not ensemble.named:
+            features = np.require(inputs[self._input], ensemble.dtype, ["A", "C"])
+        scores = ensemble.predict(features)
+        if ensemble.columns > 1:  # some frameworks drop the second dimension when there are no rows
+            scores = scores.reshape(-1, ensemble.columns)
         return {name: self._functions[name](scores) for name in outputs or self._names}
 
     def close(self) -> None:
@@ -81,8 +89,18 @@ class BoostedModel:
         del self._ensemble
 
 
-def _functions(task: Task, classes: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+def _matrix(ensemble: Ensemble, config: ModelConfig) -> TensorSpec:
+    """The one input that holds all features. Raises ``LoadFailed`` for a configured one that cannot."""
+    given = config.inputs[0] if len(config.inputs) == 1 else None
+    spec = given or TensorSpec("x", datatype_name(ensemble.dtype), (-1, ensemble.features))
+    if len(spec.shape) != 2 or spec.shape[1] not in (-1, ensemble.features) or spec.datatype == "BYTES":
+        raise LoadFailed(f"input {spec.name!r} must be numbers [-1, {ensemble.features}]: one column a feature")
+    return spec
+
+
+def _functions(ensemble: Ensemble, classes: np.ndarray) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """What can be made of the scores, by the name of the output."""
+    task, threshold = ensemble.task, ensemble.threshold
     if task == "regression":
         return {"predictions": np.asarray}
     if task == "multilabel":
@@ -90,16 +108,16 @@ def _functions(task: Task, classes: np.ndarray) -> dict[str, Callable[[np.ndarra
     if task == "multiclass":
         return {"label": lambda scores: classes[scores.argmax(axis=1)], "probabilities": np.asarray}
     return {
-        "label": lambda scores: classes[(scores > 0.5).astype(np.int64)],
+        "label": lambda scores: classes[(scores > threshold).astype(np.int64)],
         "probabilities": lambda scores: np.stack((1 - scores, scores), axis=1),
     }
 
 
 def _classes(ensemble: Ensemble, config: ModelConfig) -> np.ndarray:
-    """What ``label`` answers for each index: option ``classes`` (text as ``bytes``), else the index itself. Empty
-    where a row does not have one class."""
+    """What ``label`` answers for each index: option ``classes`` (text as ``bytes``), else what the file says, else the
+    index itself. Empty where a row does not have one class."""
     count = {"binary": 2, "multiclass": ensemble.columns}.get(ensemble.task, 0)
-    given = config.options.get("classes")
+    given = config.options.get("classes", ensemble.classes or None)
     if given is None:
         return np.arange(count)
     if not isinstance(given, (list, tuple)) or len(given) != count:
