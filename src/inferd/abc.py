@@ -90,6 +90,13 @@ class StreamingModel(Protocol):
         ...
 
 
+class ModelWithExample(Protocol):
+    """A ``Model`` whose artefact brings inputs of its own. Beside what every model has, it has this."""
+
+    example: Mapping[str, np.ndarray] | None
+    """Inputs that fit the signature; a version without a ``warmup.npz`` is warmed with them. None for none."""
+
+
 class Runtime(Protocol):
     """Loads artefacts of one framework. Registered in the entry-point group ``inferd.runtimes``."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import boosted_builders as boosted
+import mlflow_builders
 import model_builders as builders
 import tensorflow_builders
 from inferd.core.errors import MissingExtra
@@ -43,6 +44,10 @@ BUILDERS = [
     ("catboost", boosted.catboost_two_classes),
     ("catboost", boosted.catboost_regressor),
     ("catboost", boosted.catboost_categories),
+    ("mlflow", mlflow_builders.mlflow_columns),
+    ("mlflow", mlflow_builders.mlflow_tensor),
+    ("mlflow", mlflow_builders.mlflow_boosted),
+    ("mlflow", mlflow_builders.mlflow_function),
     ("tensorflow", tensorflow_builders.keras_classes),
     ("tensorflow", tensorflow_builders.saved_model),
 ]
@@ -54,6 +59,7 @@ FRAMEWORKS = {
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
     "catboost": "catboost",
+    "mlflow": "mlflow",
     "tensorflow": "tensorflow",
 }
 
@@ -79,7 +85,7 @@ def test_a_built_model_answers_what_its_framework_computes(runtime, builder, bui
     keeps_contract(runtime, build(builder))
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "sklearn", "torch", "xgboost", "lightgbm", "catboost"])
+@pytest.mark.parametrize("runtime", ["onnx", "sklearn", "torch", "xgboost", "lightgbm", "catboost", "mlflow"])
 def test_an_absent_framework_is_named_with_the_extra_that_brings_it(runtime, monkeypatch):
     monkeypatch.setitem(sys.modules, FRAMEWORKS[runtime], None)  # import then fails as if it were not installed
     with pytest.raises(MissingExtra, match=rf"pip install 'inferd\[{runtime}\]'"):

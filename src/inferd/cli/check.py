@@ -76,7 +76,7 @@ def _infer(loaded: LoadedVersion, artefact: Path) -> None:
     from inferd.repository.warmup import warmup_rows
 
     model, signature = loaded.model, loaded.signature
-    outputs = model.execute(warmup_rows(signature, artefact, batchable=model.batchable), (), {}, "")
+    outputs = model.execute(warmup_rows(model, artefact), (), {}, "")
     for spec in signature.outputs:
         array = outputs.get(spec.name)
         if array is None:

@@ -34,6 +34,11 @@ def find_artefact(folder: Path, runtime: str = "") -> Path:
     raise ConfigError(f"{folder}: no file that {_names(runtimes)} loads; {there}")
 
 
+def is_artefact(folder: Path) -> bool:
+    """Whether a runtime loads ``folder`` as a whole."""
+    return _claimed(folder, _runtimes(""))
+
+
 def beside(artefact: Path) -> Path:
     """The folder where a version's other files lie: examples, hooks, inputs to warm up with."""
     return artefact if artefact.is_dir() else artefact.parent

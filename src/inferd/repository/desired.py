@@ -16,7 +16,7 @@ from inferd.abc import ModelSource
 from inferd.core.config import ModelConfig
 from inferd.core.errors import ConfigError, LoadFailed
 from inferd.core.plugins import lookup
-from inferd.repository.artefact import check_artefact, find_artefact
+from inferd.repository.artefact import check_artefact, find_artefact, is_artefact
 from inferd.repository.completeness import Complete
 from inferd.repository.model_toml import FILE_NAME, apply, read_model_toml
 from inferd.repository.version_policy import choose_versions
@@ -92,6 +92,8 @@ def _discover(text: str, look: Look) -> Iterator[WantedModel]:
         yield _single(text, look.defaults)
     elif not path.is_dir():
         raise ConfigError(_missing(path))
+    elif is_artefact(path):  # whatever folders it has of its own
+        yield _lone_folder(path, look.defaults)
     elif _source().versions(text):
         model = _model_folder(path, look)
         if not model.versions and model.problems:

@@ -104,7 +104,7 @@ def _execute(model: Model, inputs: Tensors, batch_rows: int) -> Tensors:
 
 def _check_latency(model: Model, gate: GateConfig, artefact: Path, signature: Signature) -> None:
     """The 99th percentile of calls with ``latency_rows`` rows, after some that do not count."""
-    rows = warmup_rows(signature, artefact, batchable=model.batchable)
+    rows = warmup_rows(model, artefact)
     inputs = take_rows(rows, gate.latency_rows) if model.batchable else rows
     samples: list[float] = []
     end = time.perf_counter() + TIMED_S

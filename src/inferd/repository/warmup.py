@@ -16,7 +16,7 @@ import numpy as np
 from inferd.abc import Model, StreamingModel
 from inferd.core.config import BatchingConfig, ModelConfig
 from inferd.core.errors import InvalidInput, LoadFailed
-from inferd.core.tensors import Signature, compile_check, example_inputs
+from inferd.core.tensors import compile_check, example_inputs
 from inferd.repository.artefact import beside
 
 logger = logging.getLogger("inferd.repository")
@@ -65,8 +65,7 @@ def warm_up(models: Sequence[Model], config: ModelConfig, artefact: Path, before
     """
     started = time.monotonic()
     model = models[0]
-    signature = next(iter(model.signatures.values()))
-    rows = warmup_rows(signature, artefact, batchable=model.batchable)
+    rows = warmup_rows(model, artefact)
     batching = model.batchable and config.batching.enabled is not False
     try:
         for each in models:
@@ -153,15 +152,20 @@ def _may_run_inline(model: Model, config: ModelConfig, cost_us: float) -> bool:
     return mode == "inline" or cost_us <= config.execution.inline_max_us
 
 
-def warmup_rows(signature: Signature, artefact: Path, *, batchable: bool) -> Inputs:
-    """Inputs from ``warmup.npz`` beside the artefact, else made from the signature (varied, within [0, 1])."""
+def warmup_rows(model: Model, artefact: Path) -> Inputs:
+    """Inputs from ``warmup.npz`` beside the artefact, else those that the artefact itself brings, else made from the
+    signature (varied, within [0, 1])."""
+    signature = next(iter(model.signatures.values()))
     file = beside(artefact) / WARMUP_FILE
     if file.is_file():
         with np.load(file, allow_pickle=False) as archive:
             inputs = {name: as_tensor(archive[name]) for name in archive.files}
-        compile_check(signature, batchable=batchable)(inputs)
+        compile_check(signature, batchable=model.batchable)(inputs)
         return inputs
-    inputs = example_inputs(signature, rows=COMPARED_ROWS if batchable else 1)
+    example: Inputs | None = getattr(model, "example", None)
+    if example is not None:
+        return example
+    inputs = example_inputs(signature, rows=COMPARED_ROWS if model.batchable else 1)
     random = np.random.default_rng(0)
     return {
         name: random.random(array.shape).astype(array.dtype) if array.dtype.kind == "f" else array

@@ -45,7 +45,7 @@ class CatBoostRuntime:
         except ImportError as error:
             raise MissingExtra(artefact.name, self.extra) from error
         only_cpu("CatBoost", device)
-        _check_length(artefact)
+        check_length(artefact)
         try:
             model = catboost.CatBoost().load_model(artefact)
         except catboost.CatBoostError as error:
@@ -56,7 +56,7 @@ class CatBoostRuntime:
         return BoostedModel(_ensemble(model, config), config)
 
 
-def _check_length(artefact: Path) -> None:
+def check_length(artefact: Path) -> None:
     """Raise ``LoadFailed`` unless the file is as long as its head says: CatBoost believes any length, and asks for that
     much memory."""
     try:

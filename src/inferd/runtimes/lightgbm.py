@@ -43,7 +43,7 @@ class LightGBMRuntime:
         except ImportError as error:
             raise MissingExtra(artefact.name, self.extra) from error
         only_cpu("LightGBM", device)
-        text = _read(artefact)
+        text = read_text(artefact)
         try:
             booster = lightgbm.Booster(model_str=text)
         except lightgbm.basic.LightGBMError as error:
@@ -51,7 +51,7 @@ class LightGBMRuntime:
         return BoostedModel(_ensemble(booster, text, intra_op_threads(config)), config)
 
 
-def _read(artefact: Path) -> str:
+def read_text(artefact: Path) -> str:
     """The model's text. Raises ``LoadFailed`` unless its trees are as long as its header says: LightGBM reads them in
     threads, where it ends the whole process at a damaged one."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from inferd.core.config import ModelConfig
 from inferd.core.errors import InvalidInput, LoadFailed, MissingExtra
 from inferd.core.tensors import TensorSpec, datatype_name
 from inferd.runtimes.configured import configured_signature, is_batchable, only_cpu, reason
+from inferd.runtimes.skops_types import broken, trusted_types
 from inferd.runtimes.text import as_tensor, decoded
 
 Arrays = Mapping[str, np.ndarray]
@@ -132,28 +132,13 @@ def _read_pickle(config: ModelConfig, artefact: Path) -> Any:
 
 
 def _read_skops(config: ModelConfig, artefact: Path) -> Any:
+    trusted = trusted_types(artefact, config)
+    import skops.io
+
     try:
-        import skops.io
-    except ImportError as error:
-        raise MissingExtra(artefact.name, RUNTIME.extra) from error
-    trusted = config.options.get("trusted", [])
-    if not isinstance(trusted, (list, tuple)):
-        raise LoadFailed("options.trusted must be a list of type names")
-    try:
-        missing = sorted(set(skops.io.get_untrusted_types(file=artefact)) - set(trusted))
-        if missing:
-            raise LoadFailed(
-                f"{artefact.name} needs types that skops does not trust: {', '.join(missing)}; if you trust them, "
-                f"set options.trusted = {json.dumps(missing)} in model.toml",
-                untrusted=missing,
-            )
-        return skops.io.load(artefact, trusted=list(trusted))
-    except LoadFailed:
-        raise
-    except Exception as error:  # a broken archive raises anything from BadZipFile to KeyError
-        raise LoadFailed(
-            f"{artefact.name} is not a skops file that can be loaded: {reason(error, artefact)}"
-        ) from error
+        return skops.io.load(artefact, trusted=trusted)
+    except Exception as error:  # whatever a broken archive raises
+        raise broken(artefact, error) from error
 
 
 def _skops_provenance(artefact: Path) -> dict[str, str]:

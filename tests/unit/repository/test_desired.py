@@ -132,6 +132,19 @@ def test_a_folder_with_one_artefact_is_one_version(tmp_path: Path):
     assert (model.name, dict(model.versions)) == ("flowers", {1: folder / "model.onnx"})
 
 
+@pytest.mark.parametrize("inner", ["artifacts/1/weights.bin", "2/weights.bin"])
+def test_a_folder_that_is_an_artefact_is_no_repository_whatever_folders_it_has(tmp_path: Path, inner):
+    folder = make(tmp_path / "forecast", "MLmodel", inner)
+    (model,) = find(folder)
+    assert (model.name, model.versions) == ("forecast", {1: folder})
+
+
+def test_an_artefact_that_is_a_folder_may_be_a_version_too(tmp_path: Path):
+    make(tmp_path / "forecast", "3/MLmodel", "3/artifacts/1/weights.bin")
+    (model,) = find(tmp_path / "forecast")
+    assert model.versions == {3: tmp_path / "forecast" / "3"}
+
+
 def test_defaults_reach_each_model_and_its_model_toml_wins(tmp_path: Path):
     make(tmp_path, "a/1/model.onnx", "b/1/model.onnx")
     (tmp_path / "b" / "model.toml").write_text('nan = "string"\n')

@@ -118,3 +118,15 @@ def test_another_batch_size_is_not_taken_over_from_the_version_before():
     model = FakeModel()
     before = warm_up([model], config(), NOWHERE)
     assert warm_up([model], config(batching=BatchingConfig(max_batch_size=3)), NOWHERE, before).max_batch_size == 3
+
+
+def test_inputs_that_the_artefact_brings_are_executed_instead_of_made_up_ones(tmp_path: Path):
+    seen = []
+    model = FakeModel(lambda x: seen.append(x.copy()) or x)
+    model.example = {"x": np.full((2, 2), 7, np.float32)}
+    warm_up([model], config(), NOWHERE)
+    assert all((x == 7).all() for x in seen)
+    np.savez(tmp_path / "warmup.npz", x=np.full((1, 2), 8, np.float32))
+    seen.clear()
+    warm_up([model], config(), tmp_path / "model.bin")
+    assert all((x == 8).all() for x in seen)

@@ -1,0 +1,38 @@
+"""Which types a skops file holds that nobody has trusted yet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from inferd.core.config import ModelConfig
+from inferd.core.errors import LoadFailed, MissingExtra
+from inferd.runtimes.configured import reason
+
+
+def trusted_types(file: Path, config: ModelConfig) -> list[str]:
+    """The types of option ``trusted``. Raises ``LoadFailed`` where the file holds others that skops does not know, and
+    for what is no skops file."""
+    try:
+        import skops.io
+    except ImportError as error:
+        raise MissingExtra(file.name, "sklearn") from error
+    trusted = config.options.get("trusted", [])
+    if not isinstance(trusted, (list, tuple)):
+        raise LoadFailed("options.trusted must be a list of type names")
+    try:
+        missing = sorted(set(skops.io.get_untrusted_types(file=file)) - set(trusted))
+    except Exception as error:  # a broken archive raises anything from BadZipFile to KeyError
+        raise broken(file, error) from error
+    if missing:
+        raise LoadFailed(
+            f"{file.name} needs types that skops does not trust: {', '.join(missing)}; if you trust them, "
+            f"set options.trusted = {json.dumps(missing)} in model.toml",
+            untrusted=missing,
+        )
+    return list(trusted)
+
+
+def broken(file: Path, error: Exception) -> LoadFailed:
+    """What to raise for a file that skops cannot load."""
+    return LoadFailed(f"{file.name} is not a skops file that can be loaded: {reason(error, file)}")
