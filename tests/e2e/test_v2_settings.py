@@ -17,7 +17,7 @@ def server(request, tmp_path_factory):
     flags = ("--grpc-port", port, "--access-log", *(["--otel"] if request.param else []))
     # Nobody listens there: spans are dropped, which is said in the log at the end.
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
-    with Process(folder, "serve", EXAMPLES / "iris-onnx", *flags, env=env) as process:
+    with Process(folder, "serve", EXAMPLES / "iris-onnx", EXAMPLES / "iris", *flags, env=env) as process:
         process.grpc_port, process.is_traced = port, request.param
         yield process.wait_ready()
 
@@ -98,9 +98,9 @@ def test_trace_settings_are_read_and_changed(server, client):
     assert traces(client, reset) == usual
 
 
-def traceparent(server):
+def traceparent(server, path="/models/iris-onnx/predict"):
     rows = np.zeros((1, 4)).tolist()
-    return "traceparent" in server.predict(rows)[1]
+    return "traceparent" in server.predict(rows, path)[1]
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,41 @@ def traceparent(server):
 def test_what_traces_have_not_is_refused(client, given):
     with pytest.raises(InferenceServerException):
         client.update_trace_settings(settings=given)
-    with pytest.raises(InferenceServerException, match="whole server"):
-        client.update_trace_settings(model_name="iris-onnx", settings={"trace_rate": "2"})
+    with pytest.raises(InferenceServerException):
+        client.update_trace_settings(model_name="iris-onnx", settings={"trace_count": "1", **given})
+    assert traces(client, client.get_trace_settings("iris-onnx")) == traces(client, client.get_trace_settings())
+
+
+def test_a_models_trace_settings_are_its_own_until_they_are_cleared(server, client):
+    with pytest.raises(InferenceServerException, match="no model named"):
+        client.get_trace_settings("nobody")
+    with pytest.raises(InferenceServerException, match="no model named"):
+        client.update_trace_settings(model_name="nobody", settings={"trace_rate": "2"})
+    if not server.is_traced:
+        with pytest.raises(InferenceServerException, match="--otel"):
+            client.update_trace_settings(model_name="iris-onnx", settings={"trace_rate": "2"})
+        return
+    usual = traces(client, client.get_trace_settings())
+    given = {"trace_rate": "2", "trace_count": "2"}
+    changed = traces(client, client.update_trace_settings(model_name="iris-onnx", settings=given))
+    assert changed == {**usual, **given}
+    assert traces(client, client.get_trace_settings()) == usual
+    assert [traceparent(server) for _ in range(6)] == [False, True, False, True, False, False]
+    assert [traceparent(server, "/models/iris/predict") for _ in range(2)] == [True, True]
+    client.update_trace_settings(settings={"trace_level": ["OFF"]})
+    assert not traceparent(server, "/models/iris/predict")
+    own = client.update_trace_settings(
+        model_name="iris-onnx", settings={"trace_level": ["TIMESTAMPS"], "trace_rate": "1", "trace_count": "-1"}
+    )
+    assert traces(client, own)["trace_level"] == ["TIMESTAMPS"]
+    assert traceparent(server)
+    cleared = {"trace_level": None, "trace_rate": None, "trace_count": None}
+    assert traces(client, client.update_trace_settings(model_name="iris-onnx", settings=cleared))["trace_level"] == [
+        "OFF"
+    ]
+    assert not traceparent(server)
+    client.update_trace_settings(settings=cleared)
+    assert traceparent(server)
 
 
 @pytest.mark.parametrize("path", ["/v2/logging", "/v2/trace/setting"])

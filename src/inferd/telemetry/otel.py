@@ -93,7 +93,7 @@ class OtelTracer:
         self._announced: Headers | None = None
         self._batches: dict[tuple[str, int], tuple[int, SpanContext]] = {}
 
-    def traceparent(self, headers: Headers) -> bytes | None:
+    def traceparent(self, headers: Headers, model: str) -> bytes | None:
         """See ``Tracer``. The header is part of the answer, ``record`` comes right after: one place is enough."""
         context = self._propagator.extract(headers, context=Context(), getter=self._getter)
         parent = get_current_span(context).get_span_context()

@@ -7,14 +7,15 @@ from typing import Protocol
 
 from inferd.core.errors import MissingExtra
 from inferd.core.messages import InferenceRequest
+from inferd.telemetry.sampling import Sampler
 
 
 class Tracer(Protocol):
     """Records requests after the fact. Where tracing is off there is None instead, and nothing is spent."""
 
-    def traceparent(self, headers: Mapping[bytes, bytes]) -> bytes | None:
+    def traceparent(self, headers: Mapping[bytes, bytes], model: str) -> bytes | None:
         """The ``traceparent`` to answer with (W3C Trace Context): the trace and span that the next ``record`` with
-        these very ``headers`` will write."""
+        these very ``headers`` and this ``model`` will write."""
         ...
 
     def record(
@@ -38,28 +39,18 @@ class Tracer(Protocol):
 
 
 class SwitchedTracer:
-    """A tracer that can be told which requests to record: all or none, one of ``rate``, and at most ``count`` more
-    (-1: any number). See ``Tracer``."""
+    """A tracer that can be told which requests to record, by its ``sampler``. See ``Tracer``."""
 
     def __init__(self, tracer: Tracer) -> None:
-        self.on = True
-        self.rate = 1
-        self.count = -1
+        self.sampler = Sampler()
         self._tracer = tracer
-        self._seen = 0
         self._announced: tuple[Mapping[bytes, bytes], bool] | None = None
 
-    def change(self, *, on: bool | None, rate: int | None, count: int | None) -> None:
-        """Change what is not None."""
-        self.on = self.on if on is None else on
-        self.rate = self.rate if rate is None else rate
-        self.count = self.count if count is None else count
-
-    def traceparent(self, headers: Mapping[bytes, bytes]) -> bytes | None:
+    def traceparent(self, headers: Mapping[bytes, bytes], model: str) -> bytes | None:
         """See ``Tracer``; None for a request that is not recorded."""
-        wanted = self._wanted()
+        wanted = self.sampler.wants(model)
         self._announced = headers, wanted
-        return self._tracer.traceparent(headers) if wanted else None
+        return self._tracer.traceparent(headers, model) if wanted else None
 
     def record(
         self,
@@ -74,9 +65,9 @@ class SwitchedTracer:
     ) -> None:
         """See ``Tracer``."""
         announced, self._announced = self._announced, None
-        wanted = announced[1] if announced is not None and announced[0] is headers else self._wanted()
-        if wanted:
-            self.count -= self.count > 0
+        is_announced = announced is not None and announced[0] is headers
+        if announced[1] if announced is not None and is_announced else self.sampler.wants(model):
+            self.sampler.took(model)
             self._tracer.record(
                 headers,
                 request,
@@ -90,12 +81,6 @@ class SwitchedTracer:
     def close(self) -> None:
         """See ``Tracer``."""
         self._tracer.close()
-
-    def _wanted(self) -> bool:
-        if not self.on or self.count == 0:
-            return False
-        self._seen += 1
-        return self._seen % self.rate == 0
 
 
 def make_tracer() -> SwitchedTracer:

@@ -124,7 +124,7 @@ def test_the_callers_trace_is_continued(recorder):
 
 @pytest.mark.parametrize("headers", [{}, CALLER])
 def test_the_traceparent_of_the_answer_names_the_span_that_is_recorded(recorder, headers):
-    announced = recorder.tracer.traceparent(headers)
+    announced = recorder.tracer.traceparent(headers, "m")
     recorder.record(answered(), headers)
     context = recorder.spans()["request"].context
     assert announced == b"00-%032x-%016x-01" % (context.trace_id, context.span_id)
@@ -133,7 +133,7 @@ def test_the_traceparent_of_the_answer_names_the_span_that_is_recorded(recorder,
 
 
 def test_an_announced_span_is_not_taken_by_another_request(recorder):
-    announced = recorder.tracer.traceparent({})
+    announced = recorder.tracer.traceparent({}, "m")
     recorder.record(answered(), {})
     context = recorder.spans()["request"].context
     assert b"%016x" % context.span_id not in announced
@@ -142,7 +142,7 @@ def test_an_announced_span_is_not_taken_by_another_request(recorder):
 @pytest.mark.parametrize("value", [b"", b"garbage", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01", b"\xff\xfe"])
 def test_a_bad_traceparent_starts_a_new_trace(recorder, value):
     headers = {b"traceparent": value}
-    assert recorder.tracer.traceparent(headers)
+    assert recorder.tracer.traceparent(headers, "m")
     recorder.record(answered(), headers)
     assert recorder.spans()["request"].parent is None
 
@@ -150,11 +150,11 @@ def test_a_bad_traceparent_starts_a_new_trace(recorder, value):
 def test_an_unsampled_request_writes_no_span_and_says_so():
     recorder = Recorder(ParentBased(ALWAYS_OFF))
     headers = {}
-    announced = recorder.tracer.traceparent(headers)
+    announced = recorder.tracer.traceparent(headers, "m")
     recorder.record(answered(), headers)
     assert recorder.spans() == {}
     assert announced.endswith(b"-00")
-    sampled_by_caller = recorder.tracer.traceparent(CALLER)
+    sampled_by_caller = recorder.tracer.traceparent(CALLER, "m")
     recorder.record(answered(), CALLER)
     assert sampled_by_caller.endswith(b"-01")
     assert "request" in recorder.spans()

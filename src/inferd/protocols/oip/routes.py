@@ -150,14 +150,12 @@ def _mount_settings(app: FastAPI, context: ProtocolContext) -> None:
         return JSONResponse(settings.change_log_settings(read_exact(await request.body(), non_finite=False)))
 
     @app.get("/v2/trace/setting", tags=["v2"], summary="Trace settings")
-    @app.get(f"{_MODEL}/trace/setting", tags=["v2"], summary="Trace settings, which are the same for every model")
+    @app.get(f"{_MODEL}/trace/setting", tags=["v2"], summary="Trace settings of a model")
     async def traces(name: str = "") -> JSONResponse:
-        if name:
-            _find(context, name, None)
-        return JSONResponse(settings.trace_settings(context))
+        return JSONResponse(settings.trace_settings(context, name))
 
     @app.post("/v2/trace/setting", tags=["v2"], summary="Change trace settings")
-    @app.post(f"{_MODEL}/trace/setting", include_in_schema=False)
+    @app.post(f"{_MODEL}/trace/setting", tags=["v2"], summary="Change trace settings of a model")
     async def change_traces(request: Request, name: str = "") -> JSONResponse:
         values = read_exact(await request.body(), non_finite=False)
         return JSONResponse(settings.change_trace_settings(context, name, values))

@@ -1,6 +1,7 @@
 """Log and trace settings by request: what may be changed while the server runs, until it ends.
 
-Names: Triton's "Logging Extension" and "Trace Extension". A setting whose value is null goes back to its default.
+Names: Triton's "Logging Extension" and "Trace Extension". A setting whose value is null goes back to its default, that
+of a model to the server's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from inferd.abc import Target
 from inferd.core.errors import Unsupported
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.json_members import did_you_mean, refuse
@@ -47,47 +49,55 @@ def change_log_settings(values: Any) -> dict[str, Any]:
     return log_settings()
 
 
-def trace_settings(context: ProtocolContext) -> dict[str, Any]:
-    """All trace settings as they are. Numbers are text on this wire."""
+def trace_settings(context: ProtocolContext, model: str = "") -> dict[str, Any]:
+    """All trace settings as they are, of the server or of one model. Numbers are text on this wire.
+
+    Raises ``ModelNotFound``.
+    """
+    if model and model not in context.engine.table.models:
+        raise context.engine.table.explain(Target(model))
     tracer = context.tracer
     if not isinstance(tracer, SwitchedTracer):
         return {"trace_level": ["OFF"], "trace_rate": "1", "trace_count": "-1", **_FIXED_TRACE}
     return {
-        "trace_level": ["TIMESTAMPS" if tracer.on else "OFF"],
-        "trace_rate": str(tracer.rate),
-        "trace_count": str(tracer.count),
+        "trace_level": ["TIMESTAMPS" if tracer.sampler.setting("on", model) else "OFF"],
+        "trace_rate": str(tracer.sampler.setting("rate", model)),
+        "trace_count": str(tracer.sampler.setting("count", model)),
         **_FIXED_TRACE,
     }
 
 
 def change_trace_settings(context: ProtocolContext, model: str, values: Any) -> dict[str, Any]:
-    """Change those in ``values``; all of them afterwards. Raises ``InvalidRequest`` and ``Unsupported``, and then has
-    changed nothing."""
-    given = _object(values, ("trace_level", "trace_rate", "trace_count", *_FIXED_TRACE))
-    if model and given:
-        raise Unsupported("trace settings are those of the whole server; change them without a model")
-    on, rate, count = None, None, None
-    for name, value in given.items():
+    """Change those in ``values``, of the server or of one model; all of them afterwards. What a model has not of its
+    own is as the server's, also after that has changed.
+
+    Raises ``InvalidRequest``, ``ModelNotFound`` and ``Unsupported``, and then has changed nothing.
+    """
+    trace_settings(context, model)
+    given: dict[str, int | None] = {}
+    for name, value in _object(values, ("trace_level", "trace_rate", "trace_count", *_FIXED_TRACE)).items():
         if name in _FIXED_TRACE:
             _unchanged(name, _single(value), _FIXED_TRACE[name])
         elif name == "trace_level":
-            on = _level(value)
+            given["on"] = None if value is None else _level(value)
         elif name == "trace_rate":
-            rate = _whole(name, 1 if value is None else _single(value), least=1)
+            given["rate"] = None if value is None else _whole(name, _single(value), least=1)
         else:
-            count = _whole(name, -1 if value is None else _single(value), least=-1)
+            given["count"] = None if value is None else _whole(name, _single(value), least=-1)
     tracer = context.tracer
     if isinstance(tracer, SwitchedTracer):
-        tracer.change(on=on, rate=rate, count=count)
-    elif on or rate is not None or count is not None:
+        tracer.sampler.change(model, given)
+    elif any(given.values()):
         raise Unsupported("tracing is off; start the server with --otel")
-    return trace_settings(context)
+    return trace_settings(context, model)
 
 
 def _level(value: Any) -> bool:
     """Whether requests are traced. Tensors are never part of a trace."""
-    levels = ["TIMESTAMPS"] if value is None else value if type(value) is list else [value]
+    levels = value if type(value) is list else [value]
     for level in levels:
+        if level == "TENSORS":
+            raise Unsupported("tensors are never part of a trace here; trace_level takes OFF or TIMESTAMPS")
         if level not in _TRACE_LEVELS:
             refuse(f"trace_level is {show(level)}; it takes {' or '.join(_TRACE_LEVELS)}", "trace_level", value)
     return "TIMESTAMPS" in levels

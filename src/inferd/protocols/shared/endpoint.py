@@ -205,7 +205,7 @@ class HotEndpoint:
         if DIGEST in exchange.headers:
             extra += b"inferd-model-digest: %b\r\n" % ticket.servable.info["digest"].encode()
         if self._context.tracer is not None:
-            traceparent = self._context.tracer.traceparent(exchange.headers)
+            traceparent = self._context.tracer.traceparent(exchange.headers, ticket.servable.name)
             if traceparent is not None:
                 extra += b"traceparent: " + traceparent + b"\r\n"
         if not self._context.server_timing:
