@@ -12,6 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 from serve_support import Process
 
+from inferd.server.capture_file import read_capture
+
 CODE = """
 import numpy as np
 
@@ -97,6 +99,40 @@ def test_swaps_failed_loads_and_deletions_under_load_lose_nothing(tmp_path, fron
         assert all(caller.sent == caller.answered > 0 for caller in callers)
         assert len(set.union(*(caller.versions for caller in callers))) > 10
         assert process.signal().exit_code() == 0
+
+
+@pytest.mark.parametrize("front", ["hot", "asgi"])
+def test_a_capture_loses_no_request_and_no_answer_while_versions_swap(tmp_path, front):
+    """Each answered request is kept once, by the version it names; files taken meanwhile are whole."""
+    repository, file = tmp_path / "models", tmp_path / "capture.npz"
+    put(repository, 1)
+    path = "/admin/models/m/capture"
+    with Process(tmp_path, "serve", repository, "--front", front) as process:
+        process.wait_ready()
+        options = json.dumps({"max_requests": 1_000_000, "max_mb": 1024})
+        assert process.ask("PUT", path, options, {"Content-Type": "application/json"})[0] == 201
+        callers = [Caller(process.port) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        before = 0
+        for version in range(2, 14):
+            put(repository, version)
+            act(process, "/admin/models/m/load")
+            file.write_bytes(process.ask("GET", f"{path}/requests.npz")[2])
+            assert len(read_capture(file).requests) >= before
+            before = len(read_capture(file).requests)
+        for caller in callers:
+            caller.leaving.set()
+            caller.join(30)
+        assert [caller.wrong for caller in callers] == [[]] * 4
+        file.write_bytes(process.ask("GET", f"{path}/requests.npz")[2])
+        act(process, path, "DELETE")
+        assert process.signal().exit_code() == 0
+    captured = read_capture(file).requests
+    assert len(captured) == sum(caller.answered for caller in callers) > 100
+    assert len({request.request_id for request in captured}) == len(captured)
+    assert all(request.outputs["version"].tolist() == [request.version] for request in captured)
+    assert {request.version for request in captured} == set.union(*(caller.versions for caller in callers))
 
 
 def test_labels_and_policies_survive_a_restart(tmp_path):

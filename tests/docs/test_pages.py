@@ -62,7 +62,9 @@ def test_the_readmes_script_serves_until_it_is_told_to_stop(tmp_path):
         assert process.signal().exit_code() == 0
 
 
-@pytest.mark.parametrize("page", ["docs/tutorial.md", "docs/lifecycle.md", "docs/experiments/live.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/tutorial.md", "docs/lifecycle.md", "docs/capture.md", "docs/experiments/live.md"]
+)
 def test_a_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
     port = free_port()
@@ -114,8 +116,8 @@ def test_each_protocols_page_runs_with_its_clients_in_a_process_of_their_own(pag
     for _, info, text in found:
         if info.startswith("file="):
             (tmp_path / info.removeprefix("file=")).write_text(text)
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    with Process(tmp_path, *shlex.split(serve, comments=True)[1:], port=ports[8000]) as process:
+    arguments = [each.replace("examples/models", str(EXAMPLES)) for each in shlex.split(serve, comments=True)[1:]]
+    with Process(tmp_path, *arguments, port=ports[8000]) as process:
         process.wait_ready()
         done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr

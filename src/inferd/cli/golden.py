@@ -14,6 +14,7 @@ from inferd.cli.loading import load_one, model_options
 Examples:
   inferd golden models/iris rows.json -o models/iris/2/golden.npz
   inferd golden model.onnx rows.csv --rows 100 -o golden.npz
+  inferd golden models/iris/1 capture.npz -o models/iris/2/golden.npz
 """
 )
 @click.argument("path")
@@ -24,8 +25,8 @@ Examples:
 def command(path: str, file: str, out: str, most: int, version_policy: str | None, allow_pickle: bool | None) -> None:
     """Write the answers of the model at PATH to the first rows of FILE as golden examples.
 
-    FILE is what `inferd predict` takes. A version with golden.npz beside its artefact is served only if it gives these
-    answers, within the tolerances of [gate] in its model.toml.
+    FILE is what `inferd predict` takes, such as a file of `inferd capture`. A version with golden.npz beside its
+    artefact is served only if it gives these answers, within the tolerances of [gate] in its model.toml.
     """
     from inferd.cli.rows import read_rows
     from inferd.core.errors import ConfigError, MalformedRequest

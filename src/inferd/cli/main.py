@@ -16,6 +16,8 @@ _COMMANDS = {
     "keys": "Make API keys.",
     "seal": "Write the manifest of a version, so that a changed byte keeps it from being served.",
     "models": "See and change what a running server serves.",
+    "capture": "Keep a sample of a running server's requests in a file.",
+    "replay": "Run captured requests through a version, and compare its answers.",
     "experiment": "Check, simulate, run and judge experiments on models.",
     "doctor": "Print versions, extras and plug-ins.",
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
@@ -106,6 +107,15 @@ def history(model: str, limit: int, url: str, api_key: str, as_json: bool) -> No
 
 def ask(url: str, api_key: str, method: str, path: str, body: Any = None) -> Any:
     """The server's JSON answer. Raises ``ConfigError`` with its own words when it refuses or is not there."""
+    with answering(url, api_key, method, path, body) as answer:
+        return json.load(answer)
+
+
+@contextmanager
+def answering(url: str, api_key: str, method: str, path: str, body: Any = None) -> Iterator[IO[bytes]]:
+    """The body of the server's answer, to be read in the block. Raises what ``ask`` raises, also when the answer breaks
+    off."""
+    from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
@@ -113,10 +123,10 @@ def ask(url: str, api_key: str, method: str, path: str, body: Any = None) -> Any
     data = json.dumps(body).encode() if body is not None else (b"" if method != "GET" else None)
     try:
         with urlopen(Request(url.rstrip("/") + path, data, headers, method=method)) as answer:
-            return json.load(answer)
+            yield answer
     except HTTPError as error:
         raise ConfigError(_refusal(error.code, error.read())) from None
-    except (URLError, OSError) as error:
+    except (URLError, OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise ConfigError(f"no answer from {url}: {reason}; is the server running? Name it with --url") from None
     except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from inferd.cli.loading import load_one, model_options
+from inferd.cli.progress import progress_bar
 from inferd.core.errors import ConfigError, InferdError, MalformedRequest
 from inferd.core.schema import suggestion
 
 if TYPE_CHECKING:
     import numpy as np
-    from rich.progress import Progress
 
     from inferd.cli.rows import Rows
     from inferd.repository.loader import LoadedVersion
@@ -44,7 +43,8 @@ def command(
 ) -> None:
     """Predict with the model at PATH for the rows in FILE, without a server.
 
-    FILE is JSON (a /predict body, or an array of rows), JSON Lines, CSV with a header, NPY or NPZ.
+    FILE is JSON (a /predict body, or an array of rows), JSON Lines, CSV with a header, NPY, NPZ, or what `inferd
+    capture` saved.
     """
     from inferd.cli.results import check_output, write_results
     from inferd.cli.rows import read_rows
@@ -84,7 +84,7 @@ def _execute(loaded: LoadedVersion, rows: Rows, names: tuple[str, ...]) -> Itera
 
     batching, batchable = loaded.config.batching, loaded.model.batchable
     done = 0
-    with _bar() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("predict", total=rows.count)
         for inputs in rows.batches(batching.max_batch_size if batchable else rows.count):
             size = len(next(iter(inputs.values()))) if batchable else 1
@@ -98,12 +98,3 @@ def _execute(loaded: LoadedVersion, rows: Rows, names: tuple[str, ...]) -> Itera
             yield result
             done += size
             progress.advance(task, size)
-
-
-def _bar() -> Progress:
-    """A bar on stderr, when a person is watching."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())

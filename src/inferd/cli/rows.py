@@ -15,6 +15,7 @@ from inferd.core.errors import MalformedRequest
 from inferd.core.tensors import Signature, explain_names
 from inferd.protocols.native.codec import NativeCodec
 from inferd.protocols.shared.npy import fit
+from inferd.server.capture_file import is_capture, read_capture
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -44,6 +45,8 @@ def read_rows(
         request, _ = NativeCodec(signature, batchable=batchable, nan=nan).decode(body, {})
         rows = _from_arrays(request.inputs, signature, batchable)
         return Rows(rows.count, rows.batches, request.wanted, request.parameters)
+    if suffix == ".npz" and is_capture(file):
+        return _from_arrays(_captured(file, signature, batchable), signature, batchable)
     if suffix in (".npy", ".npz"):
         return _from_arrays(_load(file, signature), signature, batchable)
     if suffix == ".csv":
@@ -67,6 +70,21 @@ def _load(file: Path, signature: Signature) -> Tensors:
         raise MalformedRequest(f"{file} is not a readable array file: {error}") from None
     explain_names(signature, arrays)
     return arrays
+
+
+def _captured(file: Path, signature: Signature, batchable: bool) -> Tensors:
+    """The inputs of the captured requests without parameters, joined; one request's for a model that is not
+    batchable."""
+    found = [each.inputs for each in read_capture(file).requests if not each.parameters and not each.signature]
+    if not found:
+        raise MalformedRequest(f"{file} holds no requests without parameters")
+    explain_names(signature, found[0])
+    if not batchable:
+        return found[0]
+    try:
+        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+    except (KeyError, ValueError):
+        raise MalformedRequest(f"{file}: its requests differ in their inputs or shapes, and cannot be joined") from None
 
 
 def _from_arrays(arrays: Tensors, signature: Signature, batchable: bool) -> Rows:

@@ -104,7 +104,7 @@ def _compare_output(
 def _compare_values(expected: np.ndarray, got: np.ndarray, rtol: float, atol: float) -> _OutputDifference:
     if expected.shape != got.shape:
         return _OutputDifference(1.0, f"has shape {list(got.shape)} where {list(expected.shape)} is expected", None)
-    exact = not (_is_float(expected) and (_is_float(got) or got.dtype.kind in _NUMBERS))
+    exact = not (is_float(expected) and (is_float(got) or got.dtype.kind in _NUMBERS))
     if exact:
         wrong = _unequal(expected, got)
         distance = wrong.astype(np.float64)
@@ -141,7 +141,7 @@ def _unequal(expected: np.ndarray, got: np.ndarray) -> np.ndarray:
 
 
 def _label_agreement(expected: Outputs, got: Outputs) -> Agreement:
-    names = [name for name, array in expected.items() if not _is_float(array)]
+    names = [name for name, array in expected.items() if not is_float(array)]
     if names:
         return sum((_equal_rows(expected[name], got.get(name)) for name in names), Agreement())
     return sum((_top_agreement(array, got.get(name), 1) for name, array in expected.items()), Agreement())
@@ -165,7 +165,7 @@ def _top_agreement(expected: np.ndarray, got: np.ndarray | None, k: int) -> Agre
 
 
 def _ranks_classes(array: np.ndarray, k: int) -> bool:
-    return _is_float(array) and array.ndim == 2 and array.shape[1] > k
+    return is_float(array) and array.ndim == 2 and array.shape[1] > k
 
 
 def _top(array: np.ndarray, k: int) -> np.ndarray:
@@ -178,7 +178,8 @@ def _top(array: np.ndarray, k: int) -> np.ndarray:
     return np.nonzero(above | level)[1].reshape(-1, k)
 
 
-def _is_float(array: np.ndarray) -> bool:
+def is_float(array: np.ndarray) -> bool:
+    """Whether ``array`` holds floats, BF16 among them."""
     return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
 
 

@@ -111,6 +111,12 @@ class ExperimentNotFound(InferdError):
     code = Code.NOT_FOUND
 
 
+class CaptureNotFound(InferdError):
+    """No requests of that model are captured."""
+
+    code = Code.NOT_FOUND
+
+
 class FeedbackNotFound(InferdError):
     """Feedback for a prediction or unit that was never part of an experiment."""
 

@@ -61,6 +61,13 @@ def datatype_name(dtype: np.dtype) -> str:
     raise ValueError(f"numpy dtype {dtype} has no tensor datatype")
 
 
+def held_bytes(array: np.ndarray) -> int:
+    """What ``array`` takes in memory, the items of BYTES included."""
+    if array.dtype != object:
+        return array.nbytes
+    return array.nbytes + sum(len(item) if isinstance(item, bytes | str) else 64 for item in array.ravel().tolist())
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """Name, OIP datatype and shape (-1 = any) that a tensor must satisfy. The first dimension is the batch's,

@@ -14,21 +14,21 @@ from fastapi import FastAPI
 from inferd.core.errors import MissingExtra
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.regions import SharedRegions
-from inferd.repository.control import ModelControl
-from inferd.repository.decided import Scan, chooser, fixed, overlaid
+from inferd.repository.control import ModelControl, Scan, chooser, fixed, overlaid
 from inferd.repository.desired import WantedModel
 from inferd.repository.repository import ModelRepository
 from inferd.repository.residency import Residency
 from inferd.repository.state import StateStore
-from inferd.repository.uploads import Uploads
 from inferd.server.admin import mount_admin
 from inferd.server.app import make_app
 from inferd.server.asgi import Gateway
+from inferd.server.capture_routes import mount_captures
+from inferd.server.captures import Captures
 from inferd.server.experiments_setup import Experiments
 from inferd.server.front import Front
 from inferd.server.keys import Key
 from inferd.server.listeners import Listener, make_listener, protocol_class, read_doors
-from inferd.server.scan import cache_folder, find_model
+from inferd.server.scan import find_model
 from inferd.server.settings import Settings
 from inferd.server.state import ServerState
 from inferd.serving.engine import Engine
@@ -55,8 +55,7 @@ class Assembly:
     tracer: Tracer | None
     grpc: GrpcListener | None
     experiments: Experiments | None
-    regions: SharedRegions | None
-    uploads: Uploads
+    regions: SharedRegions | None = None
 
     @property
     def front(self) -> Front:
@@ -112,7 +111,11 @@ def assemble(
     front = listeners[0].front
     grpc = None if settings.grpc_port == 0 else _grpc(settings, context, front)
 
+    captures = Captures(engine)
+    metrics.add_writer(captures.write_metrics)
+
     def on_ready(servable: Servable) -> None:
+        captures.adopt(servable)
         if grpc is not None:
             grpc.bind(servable)
         for adapter in adapters.values():
@@ -141,11 +144,11 @@ def assemble(
         on_change=on_change,
     )
     engine.loader = repository
-    uploads = Uploads(cache_folder(settings) / "uploads", any_code=settings.allow_pickle)
-    control = ModelControl(
-        repository, store, decisions, scan, settings.version_policy, partial(find_model, settings), uploads
-    )
-    mounts: list[Callable[[FastAPI], None]] = [partial(mount_admin, control=control)]
+    control = ModelControl(repository, store, decisions, scan, settings.version_policy, partial(find_model, settings))
+    mounts: list[Callable[[FastAPI], None]] = [
+        partial(mount_admin, control=control),
+        partial(mount_captures, captures=captures, models=control),
+    ]
     if settings.experiments or settings.experiment_store:
         experiments = Experiments(settings, engine)
         mounts.append(partial(experiments.mount, models=control))
@@ -157,7 +160,7 @@ def assemble(
         gateways.append(Gateway(app, listener.front))
     regions = context.regions
     return Assembly(
-        settings, listeners, gateways, repository, control, engine, state, tracer, grpc, experiments, regions, uploads
+        settings, listeners, gateways, repository, control, engine, state, tracer, grpc, experiments, regions
     )
 
 

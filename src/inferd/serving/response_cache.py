@@ -14,6 +14,7 @@ import numpy as np
 
 from inferd.core.errors import Cancelled
 from inferd.core.messages import InferenceRequest
+from inferd.core.tensors import held_bytes
 from inferd.telemetry.metrics import VersionMetrics
 
 Outputs = Mapping[str, np.ndarray]
@@ -132,7 +133,7 @@ class ResponseCache:
     def _keep(self, key: bytes, outputs: Outputs) -> None:
         # An output may be a row of a batch, which would be kept whole.
         copies = {name: np.array(array) for name, array in outputs.items()}
-        size_bytes = _ENTRY_BYTES + sum(map(_size, copies.values()))
+        size_bytes = _ENTRY_BYTES + sum(map(held_bytes, copies.values()))
         if size_bytes > self._max_bytes:
             return
         if key in self._entries:
@@ -160,9 +161,3 @@ def _key(request: InferenceRequest) -> bytes:
         else:
             total.update(np.ascontiguousarray(array).view(np.uint8).data)
     return total.digest()
-
-
-def _size(array: np.ndarray) -> int:
-    if array.dtype != object:
-        return array.nbytes
-    return sum(len(item) if isinstance(item, bytes | str) else 64 for item in array.ravel().tolist())

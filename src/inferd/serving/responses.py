@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from inferd.abc import Exchange
 from inferd.core.errors import DeadlineExceeded
 from inferd.core.messages import InferenceRequest
 from inferd.serving.engine import Engine
@@ -45,12 +46,15 @@ class Responses:
         self._ended = False
         self._closed = False
 
-    def start(self, request: InferenceRequest) -> None:
-        """Submit ``request``. Raises what ``Engine.submit`` raises."""
+    def start(self, request: InferenceRequest, exchange: Exchange) -> None:
+        """Submit ``request``, which came with ``exchange``. Raises what ``Engine.submit`` raises."""
         self.request = request
-        if self._ticket.servable.streaming:
-            request.sink = self
+        servable = self._ticket.servable
         request.on_done = self._done
+        if servable.streaming:
+            request.sink = self
+        elif servable.capture is not None:
+            servable.capture.follow(request, exchange, servable)
         self._engine.submit(self._ticket, request)
 
     def put(self, outputs: Outputs) -> bool:

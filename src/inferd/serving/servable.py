@@ -10,6 +10,7 @@ from inferd.abc import ModelMetadata
 from inferd.core.config import ModelConfig
 from inferd.core.tensors import Check, Signature, compile_check
 from inferd.execution.batcher import Batcher
+from inferd.serving.capture import Capture
 from inferd.serving.policy import Observer
 from inferd.serving.response_cache import ResponseCache
 from inferd.telemetry.metrics import VersionMetrics
@@ -27,6 +28,7 @@ class Servable:
         "batcher",
         "bound",
         "cache",
+        "capture",
         "check",
         "checks",
         "config",
@@ -77,6 +79,7 @@ class Servable:
         if config.cache.max_mb and not streaming:
             limit_bytes = int(config.cache.max_mb * (1 << 20))
             self.cache = ResponseCache(metrics, max_bytes=limit_bytes, ttl_s=config.cache.ttl_s)
+        self.capture: Capture | None = None
         self.inflight = 0
         self.ticket = Ticket(self)
         self._released: asyncio.Event | None = None

@@ -24,6 +24,7 @@ class Version:
     """Stands for a servable with its ticket and the engine: it keeps what is submitted, and counts releases."""
 
     streaming = True
+    capture = None
 
     def __init__(self):
         self.servable = self
@@ -38,7 +39,7 @@ class Version:
 
 def started(version):
     responses = Responses(version, version, asyncio.get_running_loop())
-    responses.start(InferenceRequest({}))
+    responses.start(InferenceRequest({}), None)
     return responses
 
 

@@ -142,6 +142,8 @@ class HotEndpoint:
             set_deadline(request, exchange)
         request.on_done = partial(self._reply, exchange, ticket, reply)
         exchange.on_disconnect = request.cancel
+        if ticket.servable.capture is not None:
+            ticket.servable.capture.follow(request, exchange, ticket.servable)
         self._engine.submit(ticket, request)
 
     def _reply(self, exchange: Exchange, ticket: Ticket, reply: Reply, request: InferenceRequest) -> None:

@@ -17,6 +17,7 @@ HTTP_STATUS: dict[type[errors.InferdError], int] = {
     errors.ModelNotFound: 404,
     errors.VersionNotFound: 404,
     errors.ExperimentNotFound: 404,
+    errors.CaptureNotFound: 404,
     errors.FeedbackNotFound: 404,
     errors.Expired: 410,
     errors.StoreUnavailable: 503,

@@ -43,7 +43,7 @@ def answering(
         request.received_ns = exchange.received_ns
         request.request_id = exchange.request_id
         set_deadline(request, exchange)
-        responses.start(request)
+        responses.start(request, exchange)
         yield responses, form, ticket.servable
     except (asyncio.CancelledError, GeneratorExit):
         outcome = "cancelled"
