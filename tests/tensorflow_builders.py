@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from inferd.runtimes.tensorflow import load_compiler_first
 from model_builders import Built, iris_rows
+
+load_compiler_first()
 
 
 def _fitted() -> tuple[Any, np.ndarray]:

@@ -1,10 +1,11 @@
 """A repository as TF Serving has it, served by a real process."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
-from serve_support import Process
+from serve_support import EXAMPLES, Process
 
 import tensorflow_builders
 
@@ -17,7 +18,7 @@ def served(tmp_path_factory):
     built = tensorflow_builders.saved_model(folder)
     (folder / "models" / "iris").mkdir(parents=True)
     built.artefact.rename(folder / "models" / "iris" / "1")
-    with Process(folder, "serve", folder / "models", "--grpc-port", "0") as process:
+    with Process(folder, "serve", folder / "models", "--default-model", "iris", "--grpc-port", "0") as process:
         process.wait_ready()
         yield process, built
 
@@ -47,3 +48,10 @@ def test_another_signature_is_chosen_by_its_name(served):
     signatures = metadata["metadata"]["signature_def"]["signature_def"]
     assert set(signatures) == {"serving_default", "lengths"}
     assert signatures["lengths"]["inputs"]["text"]["dtype"] == "DT_STRING"
+
+
+def test_a_pytorch_model_may_follow_in_the_same_process(served):
+    process, _ = served
+    shutil.copytree(EXAMPLES / "digits", process.log.parent / "models" / "digits")
+    described = ask(process, "/admin/models/digits/load", {})
+    assert [each["state"] for each in described["versions"]] == ["READY"]

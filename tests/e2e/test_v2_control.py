@@ -107,11 +107,6 @@ def test_what_no_model_toml_could_say_is_refused_and_the_model_stays(client, giv
     assert infer(client) == [b"setosa"]
 
 
-def test_files_are_refused_with_the_way_out(client):
-    with pytest.raises(InferenceServerException, match="put them into the repository"):
-        client.load_model("iris-onnx", config="{}", files={"file:1/iris.onnx": b"nonsense"})
-
-
 def test_a_load_that_fails_says_why_and_what_served_before_serves_on(client, server):
     artefact = server.folder / "models" / "iris-onnx" / "1" / "iris.onnx"
     content = artefact.read_bytes()

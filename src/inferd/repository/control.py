@@ -9,32 +9,35 @@ from __future__ import annotations
 import asyncio
 import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
-from inferd.core.config import ModelConfig
 from inferd.core.errors import (
     Conflict,
     InferdError,
     InvalidRequest,
-    LoadFailed,
     ModelNotFound,
-    Unsupported,
     VersionNotFound,
 )
 from inferd.core.lifecycle import VersionState
-from inferd.repository.desired import Choose, WantedModel, by_policy
-from inferd.repository.model_toml import FILE_NAME, apply, read_overrides
+from inferd.repository.by_path import Find, ModelsByPath, put
+from inferd.repository.decided import Scan, chooser, overlaid
+from inferd.repository.desired import WantedModel
+from inferd.repository.model_toml import FILE_NAME, read_overrides
 from inferd.repository.record import VersionRecord
 from inferd.repository.repository import ModelRepository
 from inferd.repository.state import Decision, HistoryEvent, StateStore, now_ms
+from inferd.repository.uploads import Uploads
 from inferd.repository.version_policy import check_policy
 
-Find = Callable[[str, str, Choose], WantedModel]
-"""The model of the first argument's name at the path that is the second. Raises ``ConfigError``; slow."""
-Scan = Callable[[Choose], list[WantedModel]]
-"""Look at the repository: every model, with the versions that the argument chooses. Slow; called off the loop."""
+
+class Source(NamedTuple):
+    """What is laid over a model's configuration, and the folder that stands in place of the repository's, or ""."""
+
+    overrides: Mapping[str, Any]
+    folder: str
+
 
 _LABEL = re.compile(r"(?=.*[^0-9])[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -49,15 +52,17 @@ class ModelControl:
         decisions: dict[str, Decision],
         scan: Scan,
         version_policy: str,
-        find: Find | None = None,
+        find: Find,
+        uploads: Uploads,
     ) -> None:
         self._repository = repository
         self._store = store
         self._decisions = decisions
         self._scan = scan
-        self._find = find
-        self._added: dict[str, tuple[str, WantedModel]] = {}
-        self._choose = chooser(decisions, version_policy)
+        self._uploads = uploads
+        self._changes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._removals: set[asyncio.Task[None]] = set()
+        self._by_path = ModelsByPath(find, chooser(decisions, version_policy), decisions)
         self._version_policy = version_policy
         self._turn = asyncio.Lock()
         self._show_labels()
@@ -82,6 +87,14 @@ class ModelControl:
         """Stop serving the model, or this version, until it is loaded again. Raises ``Conflict`` when a label points
         at the version."""
         async with self._turn:
+            folder = self.source(name).folder if version is None else ""
+            if folder:
+                wanted = await self._unplace(name)
+                self.discard(name, folder)
+                if not any(model.name == name for model in wanted):
+                    self._record(name, None, "unload", who)
+                    self._repository.apply(wanted)
+                    return
             decision = self._decision(name)
             if version is None:
                 decision.off = True
@@ -94,6 +107,18 @@ class ModelControl:
                 decision.unloaded.add(version)
             await self._decide(name, decision, version, "unload", who)
 
+    async def _unplace(self, name: str) -> list[WantedModel]:
+        """Put the repository's model back where another stands in its place; what is wanted now."""
+        before = self._by_path.state(name)
+        self._by_path.unplace(name)
+        try:
+            wanted = await self._scanned()
+        except BaseException:
+            self._by_path.restore(name, before)
+            raise
+        self._show_labels()
+        return wanted
+
     async def reload(self, name: str, version: int | None, who: str) -> None:
         """Load what is served again, from its files as they are now; the old one serves until the new one is ready."""
         async with self._turn:
@@ -103,20 +128,69 @@ class ModelControl:
             await self._decide(name, decision, version, "reload", who)
             self._repository.reload(name, version)
 
-    async def configure(self, name: str, overrides: Mapping[str, Any], who: str) -> bool:
+    async def configure(self, name: str, overrides: Mapping[str, Any], who: str, folder: str | None = None) -> bool:
         """Lay ``overrides``, in the form of ``model.toml``, over the model's configuration from now on; {} goes back to
-        its files. What is served is loaded again when that changes anything, which is what the answer says.
+        its files. Those are in ``folder`` from now on, "" being the repository's; None leaves that as it is. What is
+        served is loaded again when that changes anything, which is what the answer says.
 
-        Raises ``ConfigError`` for what no ``model.toml`` could say.
+        What stands in place of the repository's is forgotten at the server's end. Raises ``ConfigError`` for what no
+        ``model.toml`` could say, and for a folder that holds no model.
         """
         async with self._turn:
-            decision = self._decision(name)
-            if decision.overrides == overrides:
+            source = self.source(name)
+            folder = source.folder if folder is None else folder
+            if source == (overrides, folder):
                 return False
             read_overrides(overrides)
-            decision.overrides = dict(overrides)
-            await self._decide(name, decision, None, "configure" if overrides else "configure by its files", who)
+            before = self._by_path.state(name)
+            try:
+                if folder and folder != source.folder:
+                    await self._by_path.place(name, folder, overrides)
+                elif not folder:
+                    self._by_path.unplace(name)
+                decision = self._decision(name)
+                decision.overrides = dict(overrides)
+                await self._decide(name, decision, None, "configure" if overrides else "configure by its files", who)
+            except BaseException:
+                self._by_path.restore(name, before)
+                raise
             return True
+
+    async def go_back(self, name: str, source: Source, who: str) -> None:
+        """Serve the model from ``source`` again, where it came from before it was configured otherwise."""
+        if source.folder or not self.source(name).folder:
+            await self.configure(name, source.overrides, who, source.folder)
+        else:
+            async with self._turn:
+                self._repository.apply(await self._unplace(name))
+                self._record(name, None, "configure by its files", who)
+        await self.settled(name)
+
+    def change_of(self, name: str) -> asyncio.Lock:
+        """What holds whoever changes a model in several steps, so that such changes wait for each other."""
+        return self._changes.setdefault(name, asyncio.Lock())
+
+    def source(self, name: str) -> Source:
+        """Where the model's configuration and files come from."""
+        return Source(self._decisions.get(name, Decision()).overrides, self._by_path.folder(name))
+
+    async def keep(self, name: str, files: Mapping[str, bytes]) -> str:
+        """Write ``files``, by their paths in a model folder, to a folder that may stand in place of the repository's.
+
+        Raises ``ConfigError`` for what cannot be written, or not be taken.
+        """
+        return await asyncio.to_thread(self._uploads.write, name, files)
+
+    def discard(self, name: str, folder: str) -> None:
+        """Remove a folder that was kept for the model, once no step is under way that may read it."""
+
+        async def remove() -> None:
+            await self._repository.settled([name])
+            await asyncio.to_thread(self._uploads.remove, folder)
+
+        task = asyncio.get_running_loop().create_task(remove())
+        self._removals.add(task)
+        task.add_done_callback(self._removals.discard)
 
     async def add(self, name: str, path: str, who: str) -> None:
         """Serve the model at ``path`` under ``name`` until it is removed or the server ends, beside the repository's.
@@ -126,34 +200,28 @@ class ModelControl:
         async with self._turn:
             if name in self._repository.wanted:
                 raise Conflict(f"a model named {name!r} is there already")
-            if self._find is None:
-                raise Unsupported("this server takes no models by path")
-            self._added[name] = (path, await asyncio.to_thread(self._find, name, path, self._choose))
-            self._store.record(HistoryEvent(now_ms(), name, None, "add", who or "somebody without a key", path))
+            await self._by_path.add(name, path)
+            self._record(name, None, "add", who, path)
             await self._look()
 
     async def remove(self, name: str, who: str) -> None:
         """Serve a model that was added no longer. Raises ``ModelNotFound``."""
         async with self._turn:
-            if name not in self._added:
+            if name not in self.added:
                 raise ModelNotFound(f"no model named {name!r} was added")
-            del self._added[name]
-            self._store.record(HistoryEvent(now_ms(), name, None, "remove", who or "somebody without a key", ""))
+            self._by_path.remove(name)
+            self._record(name, None, "remove", who)
             await self._look()
 
     @property
     def added(self) -> Mapping[str, str]:
         """The models that were added, and their paths."""
-        return {name: path for name, (path, _) in self._added.items()}
+        return self._by_path.added
 
     def error(self, name: str) -> InferdError | None:
         """What the model's latest versions failed with; None when they did not."""
         errors = [each.error for each in self._repository.records if each.model == name and each.current and each.error]
         return errors[-1] if errors else None
-
-    def overrides(self, name: str) -> Mapping[str, Any]:
-        """What is laid over the model's configuration."""
-        return self._decisions.get(name, Decision()).overrides
 
     def failure(self, name: str) -> str:
         """Why the model's latest versions could not be loaded; "" when they were."""
@@ -205,6 +273,15 @@ class ModelControl:
     async def settled(self, name: str) -> None:
         """Return when no step is under way for the model."""
         await self._repository.settled([name])
+
+    async def loaded(self, name: str) -> str:
+        """Return when no step is under way for the model, versions that wait for a first call among them; why they
+        could not be loaded, "" when they were."""
+        for record in self._repository.records:
+            if record.model == name and record.dormant:
+                self._repository.wake(name, record.version)
+        await self.settled(name)
+        return self.failure(name)
 
     def describe(self, name: str) -> dict[str, Any]:
         """A model's versions, labels and policy. Raises ``ModelNotFound``."""
@@ -269,77 +346,23 @@ class ModelControl:
             if must_have is not None and must_have not in found.there:
                 there = ", ".join(map(str, found.there)) or "none"
                 raise VersionNotFound(f"model {name!r} has no version {must_have}; there are: {there}")
-            self._store.save(name, decision)
+            if not self._by_path.folder(name):  # what takes its place is gone after a restart, and so is this
+                self._store.save(name, decision)
         except BaseException:
-            if before is None:
-                del self._decisions[name]
-            else:
-                self._decisions[name] = before
+            put(self._decisions, name, before)
             raise
-        self._store.record(HistoryEvent(now_ms(), name, version, event, who or "somebody without a key", ""))
+        self._record(name, version, event, who)
         self._show_labels()
         self._repository.apply(wanted)
+
+    def _record(self, name: str, version: int | None, event: str, who: str, why: str = "") -> None:
+        self._store.record(HistoryEvent(now_ms(), name, version, event, who or "somebody without a key", why))
 
     async def _look(self) -> None:
         self._repository.apply(await self._scanned())
 
     async def _scanned(self) -> list[WantedModel]:
-        return overlaid(await asyncio.to_thread(self._look_at_files, dict(self._added)), self._decisions)
-
-    def _look_at_files(self, added: Mapping[str, tuple[str, WantedModel]]) -> list[WantedModel]:
-        """The repository's models and those that were added; one whose files are gone stays as it was."""
-        wanted = self._scan(self._choose)
-        for name, (path, known) in added.items():
-            try:
-                wanted.append(self._find(name, path, self._choose) if self._find is not None else known)
-            except LoadFailed:
-                wanted.append(known)
-        return wanted
+        return overlaid(await self._by_path.look(self._scan), self._decisions)
 
     def _show_labels(self) -> None:
         self._repository.labels = {name: decision.labels for name, decision in self._decisions.items()}
-
-
-def overlaid(wanted: Sequence[WantedModel], decisions: Mapping[str, Decision]) -> list[WantedModel]:
-    """``wanted`` with what was decided about configurations laid over them."""
-    return [
-        replace(model, config=apply(model.config, read_overrides(decisions[model.name].overrides)))
-        if model.name in decisions
-        else model
-        for model in wanted
-    ]
-
-
-def fixed(wanted: Sequence[WantedModel]) -> Scan:
-    """A repository that never changes: objects of a running program."""
-
-    def scan(choose: Choose) -> list[WantedModel]:
-        return [
-            replace(
-                model,
-                versions={
-                    each: path for each, path in model.versions.items() if each in choose(model.config, model.there)
-                },
-            )
-            for model in wanted
-        ]
-
-    return scan
-
-
-def chooser(decisions: dict[str, Decision], version_policy: str) -> Choose:
-    """Choose versions by policy, and by what was decided since."""
-    usual = by_policy(version_policy)
-
-    def choose(config: ModelConfig, there: Sequence[int]) -> Sequence[int]:
-        decision = decisions.get(config.name)
-        if decision is None:
-            return usual(config, there)
-        if decision.off:
-            return ()
-        config = apply(config, read_overrides(decision.overrides))
-        by_rule = by_policy(decision.policy)(config, there) if decision.policy else usual(config, there)
-        kept = ({*decision.loaded, *decision.labels.values()} & {*there}) | {*by_rule}
-        return sorted(kept - decision.unloaded)
-
-    return choose

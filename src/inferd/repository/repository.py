@@ -91,14 +91,14 @@ class ModelRepository:
 
     def apply(self, wanted: Sequence[WantedModel]) -> None:
         """Serve ``wanted`` from now on; steps begin at once and go on by themselves. A model with another
-        configuration than before is loaded anew, one that is gone is drained, and one that cannot be read is left as
-        it is."""
+        configuration or origin than before is loaded anew, one that is gone is drained, and one that cannot be read is
+        left as it is."""
         before = self.wanted
         self.wanted = {model.name: model for each in wanted if (model := self._readable(each)) is not None}
         for model in self.wanted.values():
             known = before.get(model.name)
             for record in self._of(model.name):
-                same = known is not None and known.config == model.config
+                same = known is not None and (known.config, known.origin) == (model.config, model.origin)
                 failed = record.state is VersionState.FAILED
                 if record.version in model.problems:
                     continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ class TensorFlowRuntime:
         """Load onto the CPU or, where TensorFlow sees one, the GPU."""
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+        load_compiler_first()
         try:
             import tensorflow as tf
         except ImportError as error:
@@ -103,6 +105,13 @@ class TensorFlowRuntime:
             device="cuda:0" if place.startswith("/GPU") else "cpu",
         )
         return TensorFlowModel(signatures, runs, metadata, config)
+
+
+def load_compiler_first() -> None:
+    """To be called before TensorFlow is imported. PyTorch for GPUs brings the compiler Triton, which has an LLVM of its
+    own, as TensorFlow has; the process dies when Triton is imported after TensorFlow, and not the other way round."""
+    with suppress(ImportError):
+        import triton  # noqa: F401
 
 
 @cache

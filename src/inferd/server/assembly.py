@@ -14,11 +14,13 @@ from fastapi import FastAPI
 from inferd.core.errors import MissingExtra
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.regions import SharedRegions
-from inferd.repository.control import ModelControl, Scan, chooser, fixed, overlaid
+from inferd.repository.control import ModelControl
+from inferd.repository.decided import Scan, chooser, fixed, overlaid
 from inferd.repository.desired import WantedModel
 from inferd.repository.repository import ModelRepository
 from inferd.repository.residency import Residency
 from inferd.repository.state import StateStore
+from inferd.repository.uploads import Uploads
 from inferd.server.admin import mount_admin
 from inferd.server.app import make_app
 from inferd.server.asgi import Gateway
@@ -28,7 +30,7 @@ from inferd.server.experiments_setup import Experiments
 from inferd.server.front import Front
 from inferd.server.keys import Key
 from inferd.server.listeners import Listener, make_listener, protocol_class, read_doors
-from inferd.server.scan import find_model
+from inferd.server.scan import cache_folder, find_model
 from inferd.server.settings import Settings
 from inferd.server.state import ServerState
 from inferd.serving.engine import Engine
@@ -55,7 +57,8 @@ class Assembly:
     tracer: Tracer | None
     grpc: GrpcListener | None
     experiments: Experiments | None
-    regions: SharedRegions | None = None
+    regions: SharedRegions | None
+    uploads: Uploads
 
     @property
     def front(self) -> Front:
@@ -144,7 +147,10 @@ def assemble(
         on_change=on_change,
     )
     engine.loader = repository
-    control = ModelControl(repository, store, decisions, scan, settings.version_policy, partial(find_model, settings))
+    uploads = Uploads(cache_folder(settings) / "uploads", any_code=settings.allow_pickle)
+    control = ModelControl(
+        repository, store, decisions, scan, settings.version_policy, partial(find_model, settings), uploads
+    )
     mounts: list[Callable[[FastAPI], None]] = [
         partial(mount_admin, control=control),
         partial(mount_captures, captures=captures, models=control),
@@ -160,7 +166,7 @@ def assemble(
         gateways.append(Gateway(app, listener.front))
     regions = context.regions
     return Assembly(
-        settings, listeners, gateways, repository, control, engine, state, tracer, grpc, experiments, regions
+        settings, listeners, gateways, repository, control, engine, state, tracer, grpc, experiments, regions, uploads
     )
 
 

@@ -19,7 +19,8 @@ from typing import Any
 
 from inferd.core.errors import ConfigError, InferdError
 from inferd.core.lifecycle import VersionState
-from inferd.repository.control import ModelControl, Scan
+from inferd.repository.control import ModelControl
+from inferd.repository.decided import Scan
 from inferd.repository.desired import WantedModel
 from inferd.repository.state import StateStore, open_store
 from inferd.server.announce import announce, show_progress
@@ -147,6 +148,7 @@ async def _serve(
     # What the connections took of the time to drain is not given twice.
     spent_s = (monotonic_ns() - server.stopped_ns) / 1e9
     await assembly.repository.drain(max(0.0, settings.drain_timeout_s - spent_s))
+    assembly.uploads.close()
     if assembly.regions is not None:
         assembly.regions.close()
     if assembly.experiments is not None:

@@ -134,6 +134,7 @@ class Client:
     def close(self) -> None:
         """Drain, unload, and end the thread."""
         self._run(self.assembly.repository.drain(self.assembly.settings.drain_timeout_s))
+        self.assembly.uploads.close()
         if self.assembly.experiments is not None:
             self.assembly.experiments.close()
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -7,7 +7,7 @@ the one the model has already, says nothing, so that a configuration that was re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from inferd.core.errors import InvalidRequest, Unsupported
 from inferd.protocols.shared.json_exact import read_exact
@@ -18,25 +18,46 @@ _DEVICES = {"KIND_AUTO": "auto", "KIND_CPU": "cpu", "KIND_GPU": "cuda:0"}
 _MAX_INT64 = 2**63 - 1
 _US_PER_MS = 1000
 _NOTHING: tuple[Any, ...] = ("", [], {}, None, 0)
+_RUNTIMES = {"onnxruntime": "onnx", "pytorch": "torch"}
+"""Triton's backends that have another name here."""
 
 
-def read_config(text: str, name: str, current: Mapping[str, Any]) -> dict[str, Any]:
+class Configuration(NamedTuple):
+    """``overrides`` is in the form of ``model.toml``. ``claims`` are the members that it has no words for: what they
+    say must be so by itself."""
+
+    overrides: Mapping[str, Any]
+    claims: Mapping[str, Any]
+
+
+def read_config(text: Any, name: str, current: Mapping[str, Any]) -> Configuration:
     """What the JSON in ``text`` says of the model ``name``, whose present configuration is ``current`` ({} when it is
     not served). Raises ``MalformedRequest``, ``InvalidRequest`` and ``Unsupported``, which names the member."""
+    if type(text) is not str:
+        raise InvalidRequest(f"parameters.config is {kind_of(text)} where a JSON text is expected")
     config: Any = read_exact(text.encode("utf-8", "surrogatepass"), non_finite=False)
     members = _object(config, "config")
     if members.get("name", name) not in ("", name):
         refuse(f"config.name is {show(members['name'])}, the model is {name!r}", "config.name", members["name"])
     result: dict[str, Any] = {}
+    claims: dict[str, Any] = {}
     for member, value in members.items():
         if member == "name" or value in _NOTHING or _plain(value) == _plain(current.get(member)):
             continue
-        read = _READERS.get(member)
-        if read is None:
-            raise Unsupported(f"config.{member} cannot be set by a load; taken are: {', '.join(_READERS)}")
-        for key, table in read(value, members).items():
+        if member not in _READERS:
+            claims[member] = value
+            continue
+        for key, table in _READERS[member](value, members).items():
             result[key] = {**result[key], **table} if key in result else table
-    return result
+    return Configuration(result, claims)
+
+
+def check_claims(claims: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Raise ``Unsupported`` for one that is not what the model's configuration says."""
+    for member, value in claims.items():
+        same = _plain(value) == _plain(current.get(member))
+        if not (same or (member == "backend" and _RUNTIMES.get(str(value)) == current.get(member))):
+            raise Unsupported(f"config.{member} cannot be set by a load; taken are: {', '.join(_READERS)}")
 
 
 def _batch_size(value: Any, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@ reason for what is not offered."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from inferd.abc import Target
 from inferd.core.errors import InvalidRequest, ModelNotReady, Unsupported
 from inferd.protocols.oip import repository_api, settings, shared_memory
 from inferd.protocols.oip.describe import index_entry, model_config, model_metadata, server_metadata
+from inferd.protocols.oip.file_override import PREFIX
 from inferd.protocols.oip.generate_routes import mount_generate
 from inferd.protocols.oip.statistics import model_statistics
 from inferd.protocols.shared.context import ProtocolContext
@@ -107,7 +109,9 @@ def _mount_repository(app: FastAPI, context: ProtocolContext) -> None:
 
     @app.post("/v2/repository/models/{name}/load", tags=["v2"], summary="Serve a model as its policy says")
     async def load(name: str, request: Request) -> JSONResponse:
-        await repository_api.load(context, name, _parameters(await request.body()), _who(request))
+        # Read elsewhere: a body that brings files along may be large.
+        parameters = await asyncio.to_thread(_load_parameters, await request.body())
+        await repository_api.load(context, name, parameters, _who(request))
         return JSONResponse({})
 
     @app.post("/v2/repository/models/{name}/unload", tags=["v2"], summary="Stop serving a model")
@@ -184,11 +188,24 @@ def _who(request: Request) -> str:
 
 
 def _parameters(body: bytes) -> Mapping[str, Any]:
-    """The parameters of a load or unload; an empty body has none. Raises ``InvalidRequest``."""
+    """The parameters of an unload; an empty body has none. Raises ``InvalidRequest``."""
+    return read_parameters(_parameter_object(body))
+
+
+def _load_parameters(body: bytes) -> Mapping[str, Any]:
+    """The same of a load; its files are left as they are."""
+    given = _parameter_object(body)
+    if type(given) is not dict:
+        return read_parameters(given)
+    files = {name: value for name, value in given.items() if name.startswith(PREFIX)}
+    return {**read_parameters({name: value for name, value in given.items() if name not in files}), **files}
+
+
+def _parameter_object(body: bytes) -> Any:
     options: Any = read_exact(body, non_finite=False) if body else {}
     if type(options) is not dict or set(options) - {"parameters"}:
         raise InvalidRequest('the body must be empty, or an object such as {"parameters": {}}')
-    return read_parameters(options.get("parameters", {}))
+    return options.get("parameters", {})
 
 
 def _only_ready(body: bytes) -> bool:

@@ -99,7 +99,7 @@ class Registry:
         self, control: ModelControl, name: str, version: int | None, workers: int, who: str
     ) -> None:
         await control.load(name, version, who)
-        before = control.overrides(name)
+        before = control.source(name).overrides
         overrides = {**before, "instances": {**before.get("instances", {}), "count": workers}}
         await control.configure(name, overrides, who)
 

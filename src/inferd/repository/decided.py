@@ -1,0 +1,59 @@
+"""What people decided about models, laid over what a repository holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from inferd.core.config import ModelConfig
+from inferd.repository.desired import Choose, WantedModel, by_policy
+from inferd.repository.model_toml import apply, read_overrides
+from inferd.repository.state import Decision
+
+Scan = Callable[[Choose], list[WantedModel]]
+"""Look at the repository: every model, with the versions that the argument chooses. Slow; called off the loop."""
+
+
+def overlaid(wanted: Sequence[WantedModel], decisions: Mapping[str, Decision]) -> list[WantedModel]:
+    """``wanted`` with what was decided about configurations laid over them."""
+    return [
+        replace(model, config=apply(model.config, read_overrides(decisions[model.name].overrides)))
+        if model.name in decisions
+        else model
+        for model in wanted
+    ]
+
+
+def fixed(wanted: Sequence[WantedModel]) -> Scan:
+    """A repository that never changes: objects of a running program."""
+
+    def scan(choose: Choose) -> list[WantedModel]:
+        return [
+            replace(
+                model,
+                versions={
+                    each: path for each, path in model.versions.items() if each in choose(model.config, model.there)
+                },
+            )
+            for model in wanted
+        ]
+
+    return scan
+
+
+def chooser(decisions: dict[str, Decision], version_policy: str) -> Choose:
+    """Choose versions by policy, and by what was decided since."""
+    usual = by_policy(version_policy)
+
+    def choose(config: ModelConfig, there: Sequence[int]) -> Sequence[int]:
+        decision = decisions.get(config.name)
+        if decision is None:
+            return usual(config, there)
+        if decision.off:
+            return ()
+        config = apply(config, read_overrides(decision.overrides))
+        by_rule = by_policy(decision.policy)(config, there) if decision.policy else usual(config, there)
+        kept = ({*decision.loaded, *decision.labels.values()} & {*there}) | {*by_rule}
+        return sorted(kept - decision.unloaded)
+
+    return choose
