@@ -148,6 +148,7 @@ def test_a_path_written_otherwise_reaches_nothing(ask, path):
 CONTROL = {
     "sagemaker": {"/models", "/models/double"},
     "vertex": set(),
+    "mlflow": set(),
     "torchserve": set(),
     "torchserve-management": {
         "/models",

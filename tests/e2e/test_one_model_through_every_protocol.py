@@ -38,7 +38,7 @@ JSON = "application/json"
 def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("protocols")
     (folder / "triple.py").write_text(MODEL)
-    ports = {name: free_port() for name in ("grpc", "sagemaker", "vertex", "torchserve")}
+    ports = {name: free_port() for name in ("grpc", "sagemaker", "vertex", "mlflow", "torchserve")}
     doors = [f"--door={name}={port}" for name, port in ports.items() if name != "grpc"]
     with Process(folder, "serve", "triple.py:Model", "--grpc-port", ports["grpc"], *doors) as process:
         process.wait_ready()
@@ -177,6 +177,29 @@ def vertex(ports, channel, x, model):
     return predictions(post(ports["vertex"], "/predict", json.dumps({"instances": x.tolist()})))
 
 
+def _mlflow(ports, body, content_type=JSON):
+    return predictions(post(ports["mlflow"], "/invocations", body, content_type))
+
+
+def mlflow_split(ports, channel, x, model):
+    frame = {"columns": list(range(x.shape[1])), "data": x.tolist()}
+    return _mlflow(ports, json.dumps({"dataframe_split": frame}))
+
+
+def mlflow_records(ports, channel, x, model):
+    records = [dict(zip("abc", row, strict=False)) for row in x.tolist()]
+    return _mlflow(ports, json.dumps({"dataframe_records": records}))
+
+
+def mlflow_inputs(ports, channel, x, model):
+    return _mlflow(ports, json.dumps({"inputs": x.tolist()}))
+
+
+def mlflow_csv(ports, channel, x, model):
+    lines = [",".join("abc"[: x.shape[1]]), *(",".join(map(repr, row)) for row in x.tolist()), ""]
+    return _mlflow(ports, "\n".join(lines), "text/csv")
+
+
 NAMED = (
     native_rows,
     native_columns,
@@ -190,7 +213,7 @@ NAMED = (
     tfserving_grpc,
     torchserve,
 )
-ALONE = (sagemaker_json, sagemaker_csv, vertex)
+ALONE = (sagemaker_json, sagemaker_csv, vertex, mlflow_split, mlflow_records, mlflow_inputs, mlflow_csv)
 """Protocols whose requests name no model."""
 RANDOM = np.random.default_rng(3)
 TENSORS = {
@@ -234,6 +257,7 @@ SHAPES = {
     "torchserve": {"code", "type", "message"},
     "sagemaker": {"error"},
     "vertex": {"error"},
+    "mlflow": {"error_code", "message"},
 }
 
 

@@ -127,13 +127,14 @@ class MLflowRuntime:
         only_cpu("MLflow", device)
         if not self.claims(artefact):
             raise LoadFailed(f"{artefact.name} is not a folder with a file {FILE}")
+        folder = artefact.resolve()  # MLflow refuses what lies outside of a path it is given
         with loading(None, FILE):
-            flavours = mlflow.models.Model.load(str(artefact / FILE)).flavors
+            flavours = mlflow.models.Model.load(str(folder / FILE)).flavors
             if "python_function" not in flavours:
                 raise LoadFailed(f"{FILE} has no flavour python_function: save the model by its framework's log_model")
-            library_only = check_trust(flavours, artefact, config)
-        with _own_modules(artefact, flavours["python_function"]):
-            function = mlflow.pyfunc.load_model(str(artefact))
+            library_only = check_trust(flavours, folder, config)
+        with _own_modules(folder, flavours["python_function"]):
+            function = mlflow.pyfunc.load_model(str(folder))
         return MLflowModel(function, config, user_code=not library_only)
 
 

@@ -1,4 +1,5 @@
-"""Read the tensors of a signature from CSV rows without a header: the columns are the inputs' values, in order.
+"""Read CSV: its cells as tensors, and the tensors of a signature from rows without a header, whose columns are the
+inputs' values in order.
 
 Grammar: RFC 4180. An empty cell, or ``nan``, is NaN where the datatype has it.
 """
@@ -6,7 +7,7 @@ Grammar: RFC 4180. An empty cell, or ``nan``, is NaN where the datatype has it.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import StringIO
 from math import prod
 from typing import NoReturn
@@ -35,7 +36,7 @@ class CsvInputs:
         and column, both from 1."""
         if self._reason:
             raise InvalidRequest(self._reason)
-        rows = _rows(body)
+        rows = read_rows(body)
         widths = [prod(spec.shape[1:]) for spec in self._specs]
         if rows and widths == [-1]:
             widths = [len(rows[0])]
@@ -51,12 +52,13 @@ class CsvInputs:
         for spec, width in zip(self._specs, widths, strict=True):
             cells = [cell for row in rows for cell in row[start : start + width]]
             shape = (len(rows), *(max(width, 0) if size == -1 else size for size in spec.shape[1:]))
-            inputs[spec.name] = _tensor(cells, spec, start, width).reshape(shape)
+            inputs[spec.name] = read_cells(cells, spec, _by_number(start, width)).reshape(shape)
             start += width
         return inputs
 
 
-def _rows(body: bytes) -> list[list[str]]:
+def read_rows(body: bytes) -> list[list[str]]:
+    """The cells of each row that has any. Raises ``MalformedRequest`` for what is no CSV."""
     try:
         return [row for row in csv.reader(StringIO(body.decode(), newline=""), strict=True) if row]
     except UnicodeDecodeError as error:
@@ -65,11 +67,17 @@ def _rows(body: bytes) -> list[list[str]]:
         raise MalformedRequest(f"the body is not CSV: {error}") from None
 
 
-def _tensor(cells: Sequence[str], spec: TensorSpec, first_column: int, width: int) -> np.ndarray:
+def read_cells(cells: Sequence[str], spec: TensorSpec, where: Callable[[int], str]) -> np.ndarray:
+    """The cells as a vector of the datatype of ``spec``; ``where`` says where the cell of that position stands.
+    Raises ``InvalidRequest`` for the first that does not fit."""
     try:
         return _convert(cells, spec)
     except (ValueError, OverflowError, KeyError, Doubt):
-        _explain(cells, spec, first_column, width)
+        _explain(cells, spec, where)
+
+
+def _by_number(first_column: int, width: int) -> Callable[[int], str]:
+    return lambda position: f"row {position // width + 1}, column {first_column + position % width + 1}"
 
 
 def _convert(cells: Sequence[str], spec: TensorSpec) -> np.ndarray:
@@ -86,17 +94,16 @@ def _convert(cells: Sequence[str], spec: TensorSpec) -> np.ndarray:
     return narrow_float(np.array([float(cell.strip() or "nan") for cell in cells], dtype=np.float64), spec)
 
 
-def _explain(cells: Sequence[str], spec: TensorSpec, first_column: int, width: int) -> NoReturn:
+def _explain(cells: Sequence[str], spec: TensorSpec, where: Callable[[int], str]) -> NoReturn:
     """Name the first cell that does not fit."""
     for position, cell in enumerate(cells):
         try:
             _convert([cell], spec)
         except (ValueError, OverflowError, KeyError, Doubt):
-            where = f"row {position // width + 1}, column {first_column + position % width + 1}"
             raise InvalidRequest(
-                f"{where} is {cell[:40]!r} where {spec.datatype} is expected (input {spec.name!r})",
+                f"{where(position)} is {cell[:40]!r} where {spec.datatype} is expected (input {spec.name!r})",
                 tensor=spec.name,
-                path=where,
+                path=where(position),
                 got=cell[:40],
                 expected=spec.datatype,
             ) from None

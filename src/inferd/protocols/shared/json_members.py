@@ -15,17 +15,18 @@ from inferd.protocols.shared.json_tensors import Path, kind_of, show
 MAX_SHOWN = 100
 
 
-def read_parameters(parameters: Any) -> Mapping[str, Any]:
+def read_parameters(parameters: Any, member: str = "parameters") -> Mapping[str, Any]:
     """As ``orjson`` reads them, whichever reader came before, so that values do not depend on the path taken.
+    ``member`` is what the body calls them.
 
     Raises ``InvalidRequest`` for anything but an object, and for a number out of range.
     """
     if type(parameters) is not dict:
-        refuse(f"parameters is {kind_of(parameters)} where an object is expected", "parameters", parameters)
+        refuse(f"{member} is {kind_of(parameters)} where an object is expected", member, parameters)
     try:
         return orjson.loads(json.dumps(parameters, allow_nan=False))  # type: ignore[no-any-return]
     except (ValueError, TypeError):
-        raise InvalidRequest("parameters hold a number out of range", path="parameters") from None
+        raise InvalidRequest(f"{member} holds a number out of range", path=member) from None
 
 
 def at(prefix: str, index: tuple[int, ...]) -> str:

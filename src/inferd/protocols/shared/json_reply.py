@@ -11,9 +11,9 @@ import orjson
 from inferd.core.config import NanPolicy
 from inferd.protocols.shared.json_write import NAN_HEADER, TEXT_KINDS, output_of, write_tensor
 
-Form = Literal["rows", "one", "columns", "bare"]
+Form = Literal["rows", "one", "columns", "bare", "whole"]
 """``rows``: one prediction per row; ``one``: the whole answer is the one prediction; ``columns``: whole tensors;
-``bare``: the array of ``rows`` alone."""
+``bare``: the array of ``rows`` alone; ``whole``: whole tensors under the name of ``rows``."""
 Write = Callable[[np.ndarray, str, NanPolicy], bytes]
 """Writes an output, given its name, as JSON."""
 
@@ -22,31 +22,39 @@ _HEADS: dict[Form, bytes] = {
     "one": b'{"predictions":[',
     "columns": b'{"outputs":',
     "bare": b"",
+    "whole": b'{"predictions":',
 }
-_TAILS: dict[Form, bytes] = {"rows": b"}", "one": b"]}", "columns": b"}", "bare": b""}
+_TAILS: dict[Form, bytes] = {"one": b"]}", "bare": b""}
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 (_LETTER_U,) = b"u"  # of null, as orjson writes what is not finite; a byte is found in 20 ns
 
 
 class JsonReply:
-    """JSON: ``{"predictions": ...}`` or ``{"outputs": ...}``; one output is bare, several come by name.
+    """JSON: ``{"predictions": ...}`` or ``{"outputs": ...}``; several outputs come by name, and one is bare unless
+    ``by_name``.
 
     ``write`` writes what ``orjson`` does not.
     """
 
     __slots__ = ("_by_row", "_head", "_names", "_nan", "_object", "_single", "_tail", "_write", "content_type")
 
-    def __init__(self, names: tuple[str, ...], form: Form, nan: NanPolicy, write: Write = write_tensor) -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        form: Form,
+        nan: NanPolicy,
+        write: Write = write_tensor,
+        *,
+        by_name: bool = False,
+    ) -> None:
         self.content_type = b"application/json"
         self._names = names
         self._by_row = form in ("rows", "bare")
         self._nan = nan
         self._write = write
-        self._single = names[0] if len(names) == 1 else None
-        self._head = {"rows": b'{"predictions":', "one": b'{"predictions":[', "columns": b'{"outputs":', "bare": b""}[
-            form
-        ]
-        self._tail = {"one": b"]}", "bare": b""}.get(form, b"}")
+        self._single = names[0] if len(names) == 1 and not by_name else None
+        self._head = _HEADS[form]
+        self._tail = _TAILS.get(form, b"}")
         keys = [orjson.dumps(name).replace(b"%", b"%%") for name in names]
         self._object = b"{" + b",".join([key + b":%b" for key in keys]) + b"}"
 

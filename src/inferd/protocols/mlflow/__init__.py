@@ -1,0 +1,1 @@
+"""MLflow's scoring protocol: /invocations, and the probes that its clients ask."""
