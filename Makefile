@@ -19,10 +19,10 @@ help: ## list these commands
 serve: $(VENV)/.serve ## set up without torch and serve the example models on http://127.0.0.1:8000
 	@exec $(BIN)/inferd serve $(MODELS) $(ARGS)
 
-test: $(VENV)/.dev ## set up with every extra and run all tests
+test: $(VENV)/.dev $(VENV)/.kserve ## set up with every extra and run all tests
 	@$(BIN)/pytest $(ARGS)
 
-check: lint ## the fast gate: format, lint, types, layers, changelog, fast tests
+check: lint $(VENV)/.kserve ## the fast gate: format, lint, types, layers, changelog, fast tests
 	@$(if $(strip $(TESTS)),$(BIN)/pytest -q $(TESTS) $(ARGS))
 
 lint: $(VENV)/.dev ## the part of the gate that runs no tests
@@ -37,7 +37,7 @@ fix: $(VENV)/.dev ## format, and repair what the linter can
 	@$(BIN)/ruff format -q $(wildcard $(CODE))
 	@$(BIN)/ruff check -q $(wildcard $(CODE))
 
-e2e: $(VENV)/.dev ## real processes and real clients
+e2e: $(VENV)/.dev $(VENV)/.kserve ## real processes and real clients
 	@$(BIN)/pytest tests/e2e $(ARGS)
 
 chaos: $(VENV)/.dev ## failures under load
@@ -46,7 +46,7 @@ chaos: $(VENV)/.dev ## failures under load
 bench: $(VENV)/.dev ## every row of the benchmark table; ARGS="--only small --rounds 3" narrows it
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
-docs: $(VENV)/.dev ## run the documentation's code blocks and compare its generated pages
+docs: $(VENV)/.dev $(VENV)/.kserve ## run the documentation's code blocks and compare its generated pages
 	@$(BIN)/pytest -q tests/docs $(ARGS)
 
 clean: ## remove everything that the commands above made
@@ -74,3 +74,10 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@$(BIN)/python -m pip install -q --disable-pip-version-check 'pip>=25.1'
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[all]' --group dev
 	@touch $@ $(VENV)/.serve
+
+# Without bytecode: of the client's dependencies a test imports a small part.
+$(VENV)/.kserve: pyproject.toml $(VENV)/.dev
+	@echo "installing KServe's client into $(VENV)/kserve"
+	@$(BIN)/python -m venv --without-pip $(VENV)/kserve
+	@$(BIN)/python -m pip --python $(VENV)/kserve/bin/python install -q --disable-pip-version-check --no-compile --group kserve
+	@touch $@

@@ -203,6 +203,8 @@ WRONG = {
     "an input a number": {"inputs": [1]},
     "an unknown member": {**X, "instances": []},
     "an unknown member of an input": x(values=[1]),
+    "another model than the path's": {**X, "model_name": "triple"},
+    "model_name a number": {**X, "model_name": 5},
     "id a number": {**X, "id": 5},
     "no name": {"inputs": [{"datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]},
     "an unknown name": x(name="z"),
@@ -259,6 +261,10 @@ WRONG_BINARY = {
     "BYTES after the last element": sized(9, struct.pack("<I", 1) + b"abcde", (1,), "BYTES"),
     "a BYTES shape beyond memory": sized(8, b"\0" * 8, (2**40,), "BYTES"),
 }
+
+
+def test_the_models_name_may_be_repeated_in_the_body(double):
+    assert double.ask(infer({"id": "a", "model_name": "double", **X})).body == GOLDEN
 
 
 @pytest.mark.parametrize("body", WRONG.values(), ids=WRONG)

@@ -12,10 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
-from serve_support import EXAMPLES, Process, free_port  # noqa: E402
+from serve_support import EXAMPLES, KSERVE_PYTHON, Process, free_port  # noqa: E402
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CLIENTS = {"": sys.executable, "kserve": KSERVE_PYTHON}
+"""What runs the Python blocks of a protocol's page, by what stands behind "python" there."""
 COMMAND = f"{shlex.quote(sys.executable)} -c 'from inferd.cli.main import main; raise SystemExit(main())'"
 
 
@@ -111,16 +113,16 @@ def test_each_protocols_page_runs_with_its_clients_in_a_process_of_their_own(pag
     ports = {usual: free_port() for usual in (8000, 8001, 8080, 8081, 5000)}
     found = [(kind, info, with_ports(text, ports)) for kind, info, text in blocks(page.relative_to(ROOT))]
     (serve,) = [text for _, info, text in found if info == "serve"]
-    script = tmp_path / "page.py"
-    script.write_text("".join(text for kind, info, text in found if kind == "python" and not info))
     for _, info, text in found:
         if info.startswith("file="):
             (tmp_path / info.removeprefix("file=")).write_text(text)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     with Process(tmp_path, *shlex.split(serve, comments=True)[1:], port=ports[8000]) as process:
         process.wait_ready()
-        done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
+        for name, python in CLIENTS.items():
+            code = "".join(text for kind, info, text in found if (kind, info) == ("python", name))
+            done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+            assert done.returncode == 0, done.stderr
         for kind, info, text in found:
             if kind == "bash" and info != "serve":
                 shell(text, tmp_path)

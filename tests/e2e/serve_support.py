@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "models"
+KSERVE_PYTHON = Path(sys.prefix) / "kserve" / "bin" / "python"
+"""The interpreter of the environment that has KServe's client; `make test` makes it."""
 INFERD = (sys.executable, "-c", "from inferd.cli.main import main; raise SystemExit(main())")
 _numbers = itertools.count()
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("INFERD_")}

@@ -132,6 +132,13 @@ def test_the_order_of_fields_does_not_matter(served):
     assert b"\x1a\x02me" in answer
 
 
+def test_a_binary_size_says_nothing_where_raw_contents_follow(served):
+    request = strict_request()
+    request.inputs[0].parameters["binary_data_size"].int64_param = 8
+    assert served.infer(request) == served.infer(strict_request())
+    assert served.infer(request)[0] == "OK"
+
+
 def test_an_unknown_field_means_nothing(served):
     assert served.raw_call("ModelInfer", strict_request().SerializeToString() + b"\x7a\x01x\x80\x01\x05")[0] == "OK"
 

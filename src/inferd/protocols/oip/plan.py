@@ -26,7 +26,7 @@ from inferd.protocols.shared.json_tensors import kind_of, show
 from inferd.protocols.shared.regions import RegionSlice
 from inferd.serving.servable import Servable
 
-_MEMBERS = ("id", "parameters", "inputs", "outputs")
+_MEMBERS = ("id", "parameters", "inputs", "outputs", "model_name")
 _INPUT_MEMBERS = ("name", "shape", "datatype", "parameters", "data")
 _OUTPUT_MEMBERS = ("name", "parameters")
 _MAX_RANK = 32
@@ -86,6 +86,7 @@ class Planner:
         self._default_names = default_outputs or signature.output_names
         self._labels = labels
         self._shared_memory = shared_memory
+        self._name = name
         self._head = b'{"model_name":%b,"model_version":"%d",' % (orjson.dumps(name), version)
 
     def plan(self, tree: Any) -> Plan:
@@ -96,6 +97,9 @@ class Planner:
         request_id = tree.get("id")
         if request_id is not None and type(request_id) is not str:
             refuse(f"id is {kind_of(request_id)} where a string is expected", "id", request_id)
+        # Said by the path already; KServe's client and Triton's examples repeat it.
+        if tree.get("model_name", self._name) != self._name:
+            refuse(f"model_name is {show(tree['model_name'])}, the path's is {self._name!r}", "model_name", tree)
         parameters = NONE_GIVEN if tree.get("parameters") is None else read_request_parameters(tree["parameters"])
         tensors = self._inputs(tree.get("inputs"))
         wanted, form = self._outputs(tree.get("outputs"), parameters)

@@ -18,8 +18,12 @@ _LABEL = "/v1/models/{name}/labels/{version}"
 
 
 def mount(app: FastAPI, context: ProtocolContext) -> None:
-    """Add everything under ``/v1/models`` but inference."""
+    """Add everything under ``/v1/models`` but inference, and KServe's probe of liveness."""
     engine = context.engine
+
+    @app.get("/", tags=["tfserving"], summary="Liveness (KServe V1)")
+    async def live() -> JSONResponse:
+        return JSONResponse({"status": "alive"})
 
     @app.get("/v1/models", tags=["tfserving"], summary="The models there are (KServe V1)")
     async def models() -> JSONResponse:

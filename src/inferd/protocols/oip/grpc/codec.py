@@ -110,7 +110,7 @@ def _tree(message: Any, parameters: Mapping[str, Any], *, typed: bool) -> dict[s
                 "name": tensor.name,
                 "datatype": tensor.datatype,
                 "shape": list(tensor.shape),
-                "parameters": read_parameters(tensor.parameters),
+                "parameters": _tensor_parameters(tensor),
                 "data": tensor.contents if typed and REGION not in tensor.parameters else None,
             }
             for tensor in message.inputs
@@ -118,6 +118,13 @@ def _tree(message: Any, parameters: Mapping[str, Any], *, typed: bool) -> dict[s
         "outputs": [{"name": each.name, "parameters": read_parameters(each.parameters)} for each in message.outputs],
     }
     return {**tree, "parameters": parameters} if parameters else tree
+
+
+def _tensor_parameters(tensor: Any) -> dict[str, Any]:
+    """KServe's client says here too how long a binary tensor is, which its place among the raw contents tells."""
+    parameters = read_parameters(tensor.parameters)
+    parameters.pop("binary_data_size", None)
+    return parameters
 
 
 def read_parameters(given: Any) -> dict[str, Any]:
