@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from inferd.core.errors import ConfigError, MalformedRequest
 if TYPE_CHECKING:
     from inferd.server.capture_file import CaptureFile
     from inferd.serving.capture import CapturedRequest
+
+    Side = tuple[str, Sequence[CapturedRequest]]
 
 
 @click.command(
@@ -47,16 +49,12 @@ Examples:
 def command(
     file: str,
     paths: tuple[str, ...],
-    against: str | None,
-    concurrency: int,
-    worst: int,
-    max_differing: float | None,
-    as_json: bool,
     experiment: str | None,
     log: str | None,
+    concurrency: int,
     version_policy: str | None,
     allow_pickle: bool | None,
-    **tolerances: Any,
+    **options: Any,
 ) -> int:
     """Run the requests in CAPTURE.npz, made by `inferd capture`, through the version at PATH.
 
@@ -66,41 +64,60 @@ def command(
 
     Exit code 1 when more than --max-differing differ, or the version answers nothing.
     """
-    from inferd.cli.replay_report import compare_results, print_comparison
+    from inferd.cli.replay_experiment import write_log
     from inferd.server.capture_file import read_capture
 
     capture = read_capture(Path(file))
     if not capture.requests:
         raise MalformedRequest(f"{file} holds no requests")
-    if experiment is not None or log is not None:
-        from inferd.cli.replay_experiment import write_log
+    if experiment is None and log is None:
+        run = partial(_run, captured=capture.requests, concurrency=concurrency, allow_pickle=allow_pickle)
+        return _compare(capture, run, paths, version_policy, f"{concurrency} requests at a time", **options)
+    if experiment is None or log is None or options["against"] or options["max_differing"] is not None:
+        raise ConfigError("--experiment and --log go together, without --against and --max-differing")
+    write_log(capture, Path(experiment), Path(log), paths, concurrency, version_policy, allow_pickle)
+    return 0
 
-        if experiment is None or log is None or against is not None or max_differing is not None:
-            raise ConfigError("--experiment and --log go together, without --against and --max-differing")
-        write_log(capture, Path(experiment), Path(log), paths, concurrency, version_policy, allow_pickle)
-        return 0
+
+def _compare(
+    capture: CaptureFile,
+    run: Callable[[str, str | None], Side],
+    paths: Sequence[str],
+    version_policy: str | None,
+    load: str,
+    *,
+    against: str | None,
+    worst: int,
+    max_differing: float | None,
+    as_json: bool,
+    **tolerances: Any,
+) -> int:
+    """Compare and print; the exit code."""
+    from inferd.cli.replay_report import compare_results, print_comparison
+
     if len(paths) != 1:
         raise ConfigError("name one version to run the requests through, and with --against one to compare it with")
-    if capture.redacted and against is None and max_differing is not None:
+    comparable = against is not None or not capture.redacted
+    if not comparable and max_differing is not None:
         raise ConfigError(_not_comparable(capture))
-    run = partial(_run, captured=capture.requests, concurrency=concurrency, allow_pickle=allow_pickle)
     after = run(paths[0], version_policy)
     before = ("recorded", capture.requests) if against is None else run(against, None)
-    comparable = against is not None or not capture.redacted
     comparison = compare_results((before[0], after[0]), before[1], after[1], compare=comparable, **tolerances)
     if as_json:
         click.echo(json.dumps(comparison.describe(worst)))
     else:
-        click.echo(f"{file}: {_summary(capture)}\n")
+        click.echo(f"{_summary(capture)}\n")
         print_comparison(comparison, top_k=tolerances["top_k"], worst=worst)
-        click.echo(f"\n{_notes(capture, against, concurrency, comparable=comparable)}")
+        notes = [] if comparable else [_not_comparable(capture)]
+        recorded = "recorded under the traffic there was, " if against is None else "both "
+        click.echo("\n".join(("", *notes, f"latency: {recorded}replayed with {load} on this machine")))
     differing = comparison.differing or 0.0
     return int((max_differing is not None and differing > max_differing) or comparison.answers_nothing)
 
 
 def _run(
     path: str, policy: str | None, *, captured: Sequence[CapturedRequest], concurrency: int, allow_pickle: bool | None
-) -> tuple[str, Sequence[CapturedRequest]]:
+) -> Side:
     """The name of the version at ``path``, and what it makes of each request."""
     from inferd.cli.replay_run import run_requests
 
@@ -115,19 +132,10 @@ def _run(
 
 
 def _summary(capture: CaptureFile) -> str:
+    """What is replayed."""
     versions = Counter(each.version for each in capture.requests)
     answered = " and ".join(f"version {version} ({count:,})" for version, count in sorted(versions.items()))
     return f"{len(capture.requests):,} requests to {capture.model}, answered by {answered}"
-
-
-def _notes(capture: CaptureFile, against: str | None, concurrency: int, *, comparable: bool) -> str:
-    notes = [] if comparable else [_not_comparable(capture)]
-    load = f"{concurrency} requests at a time"
-    if against is None:
-        notes.append(f"latency: recorded under the traffic there was, replayed with {load} on this machine")
-    else:
-        notes.append(f"latency: both replayed with {load} on this machine")
-    return "\n".join(notes)
 
 
 def _not_comparable(capture: CaptureFile) -> str:

@@ -44,6 +44,8 @@ def write_log(
 
     Raises ``ConfigError`` for an experiment that cannot be run on a capture, and what loading a version raises.
     """
+    if not log.absolute().parent.is_dir():
+        raise ConfigError(f"{log}: its folder does not exist")
     experiment = read_experiment(definition)
     models = {model.name: model for model in find_models(paths, version_policy or "all", allow_pickle)}
     places = {variant.name: _place(variant.target, models) for variant in experiment.variants}

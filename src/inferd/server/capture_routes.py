@@ -41,6 +41,17 @@ class CaptureRequest(BaseModel):
     salt: str = Field("", max_length=200)
     plain_unit: bool = False
 
+    def settings(self) -> CaptureSettings:
+        """What bounds the ring and hides from it."""
+        return CaptureSettings(
+            self.sample,
+            self.max_requests,
+            int(self.max_mb * (1 << 20)),
+            tuple(self.redact),
+            tuple(self.leave_out),
+            self.parameters,
+        )
+
 
 def mount_captures(app: FastAPI, captures: Captures, models: ModelControl) -> None:
     """Add ``/admin/models/{name}/capture``."""
@@ -60,17 +71,8 @@ def mount_captures(app: FastAPI, captures: Captures, models: ModelControl) -> No
     async def start(name: str, request: Request) -> JSONResponse:
         wanted = fit(CaptureRequest, await read_json(request))
         models.describe(name)
-        settings = CaptureSettings(
-            wanted.sample,
-            wanted.max_requests,
-            int(wanted.max_mb * (1 << 20)),
-            tuple(wanted.redact),
-            tuple(wanted.leave_out),
-            wanted.parameters,
-        )
-        found = captures.start(
-            name, settings, wanted.model_dump(), for_s=wanted.for_s, unit_of=_unit_of(wanted, wanted.salt or name)
-        )
+        unit_of = _unit_of(wanted, wanted.salt or name)
+        found = captures.start(name, wanted.settings(), wanted.model_dump(), for_s=wanted.for_s, unit_of=unit_of)
         return JSONResponse(found.describe(), status_code=201)
 
     @app.get(_CAPTURE, tags=["admin"], summary="How the capture of a model stands")

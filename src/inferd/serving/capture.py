@@ -149,12 +149,36 @@ class Capture:
         outputs = request.outputs or {}
         parameters = request.parameters if settings.parameters else NO_PARAMETERS
         tensors = (*request.inputs.values(), *outputs.values())
-        size_bytes = OWN_BYTES + sum(map(held_bytes, tensors)) + (len(orjson.dumps(parameters)) if parameters else 0)
+        size_bytes = OWN_BYTES + sum(map(held_bytes, tensors))
+        if parameters:
+            size_bytes += len(orjson.dumps(parameters, option=orjson.OPT_SERIALIZE_NUMPY))
         if size_bytes > settings.max_bytes:
             self._drop("too_large")
             return
+        taken = self._taken(request, exchange, version, wanted, parameters)
+        self._ring.append((taken, size_bytes))
+        self.kept += 1
+        self._totals[KEPT] += 1
+        self.held_bytes += size_bytes
+        while self.held_bytes > settings.max_bytes or len(self._ring) > settings.max_requests:
+            self.held_bytes -= self._ring.popleft()[1]
+            self._drop("ring")
+
+    def _drop(self, reason: str) -> None:
+        self.dropped[reason] += 1
+        self._totals[reason] += 1
+
+    def _taken(
+        self,
+        request: InferenceRequest,
+        exchange: Exchange,
+        version: int,
+        wanted: tuple[str, ...],
+        parameters: Mapping[str, Any],
+    ) -> CapturedRequest:
+        settings, outputs = self.settings, request.outputs or {}
         error = None if request.outputs is not None else request.error or Cancelled("the request was given up")
-        taken = CapturedRequest(
+        return CapturedRequest(
             request.request_id,
             time_ns() // 1_000_000,
             version,
@@ -180,17 +204,6 @@ class Capture:
             max(request.computed_ns - request.executing_ns, 0),
             monotonic_ns() - request.received_ns,
         )
-        self._ring.append((taken, size_bytes))
-        self.kept += 1
-        self._totals[KEPT] += 1
-        self.held_bytes += size_bytes
-        while self.held_bytes > settings.max_bytes or len(self._ring) > settings.max_requests:
-            self.held_bytes -= self._ring.popleft()[1]
-            self._drop("ring")
-
-    def _drop(self, reason: str) -> None:
-        self.dropped[reason] += 1
-        self._totals[reason] += 1
 
     def _input(self, name: str, array: np.ndarray) -> np.ndarray:
         if name not in self.settings.redact:

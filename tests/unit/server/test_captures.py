@@ -148,6 +148,31 @@ def test_a_unit_is_kept_hashed_as_an_experiment_hashes_it_or_plain(client):
     assert taken(client)[0]["requests"][0]["unit"] == "17"
 
 
+def test_a_request_whose_answer_goes_out_as_an_event_is_captured_too(client):
+    start(client)
+    for route in ("generate", "generate_stream"):
+        reply = client.post(f"/v2/models/people/{route}", b'{"age": 7, "name": "Ann"}', JSON)
+        assert reply.status == 200, reply.body
+    ask(client, 8)
+    _, arrays = taken(client)
+    assert arrays["0.input.age"].tolist() == [[7], [7], [8]]
+
+
+def test_an_answer_from_the_cache_is_captured_without_a_time_of_its_own(tmp_path):
+    folder = tmp_path / "people" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text("def predict(x: float) -> float:\n    return x\n")
+    (folder.parent / "model.toml").write_text("[cache]\nmax_mb = 1\n")
+    with Client(tmp_path) as client:
+        start(client)
+        for _ in range(2):
+            assert client.predict([1.5]).status == 200
+        first, again = taken(client)[0]["requests"]
+    assert first["compute_ns"] > 0
+    assert (again["compute_ns"], again["outcome"]) == (0, "ok")
+    assert again["total_ns"] > 0
+
+
 def servable(version, *names):
     """What a capture looks at of a version."""
     found = SimpleNamespace(name="m", version=version, capture=None)
