@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from inferd.experiments.answers import AnswerComparison
     from inferd.experiments.comparison import Estimate, Interval
     from inferd.experiments.report import Comparison, Report
 
@@ -60,6 +61,14 @@ def _print(report: Report) -> None:
         _print_comparison(comparison, 1 - report.alpha, report.correction)
     for check in report.guardrails:
         click.echo(f"\nguardrail {check.metric}, {check.variant}: {check.verdict}")
+    if report.automatic:
+        click.echo("\nof every prediction, without feedback")
+    for each in report.automatic:
+        click.echo(f"  {each.metric}, {each.variant}: {_sides(each.estimate)}; {each.verdict}")
+    for answers in report.answers:
+        click.echo(f"  {answers.kind}s, {answers.variant}: {_distance(answers)}")
+        for share in answers.shares:
+            click.echo(f"    {share.label}: control {share.control:.1%}, {answers.variant} {share.treated:.1%}")
 
 
 def _print_comparison(comparison: Comparison, level: float, correction: str) -> None:
@@ -94,6 +103,17 @@ def _print_reach(comparison: Comparison, found: Estimate) -> None:
     if comparison.units_left is not None:
         days = "" if comparison.days_left is None else f", {comparison.days_left:,.1f} days at this pace"
         click.echo(f"  units left to find it at any time: {comparison.units_left:,}{days}")
+
+
+def _sides(found: Estimate) -> str:
+    return f"control {_number(found.control)}, treated {_number(found.treated)}"
+
+
+def _distance(answers: AnswerComparison) -> str:
+    relation = "more" if answers.differs else "not more"
+    return (
+        f"{answers.distance:.3f} apart from control's, {relation} than the {answers.by_chance:.3f} that chance explains"
+    )
 
 
 def _number(value: float | None) -> str:

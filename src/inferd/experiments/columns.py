@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inferd.experiments.automatic import ERROR, LATENCY, REJECTED
 from inferd.experiments.definition import Experiment
 
+LABEL, SCORE = "label", "score"
 LEAST_SIZE, MOST_SIZE = 1e-60, 1e60
 """Of a value that is not 0, so that fourth powers, which variances of variances are, stay within doubles."""
 
@@ -19,7 +21,8 @@ class Columns:
     definition's order. ``values`` holds FP64[rows] by name, not a number where a row says nothing. ``time_s``
     FP64[rows] is in seconds since the epoch, ``None`` where times are unknown. ``joined`` says that a row holds all
     that was observed together, so that a ratio's numerator without a denominator is an outcome half known; where each
-    row is one value, told by itself, it is not."""
+    row is one value, told by itself, it is not. ``label`` [rows] holds what predictions said, ``None`` elsewhere; where
+    they are numbers, the column ``score`` does."""
 
     unit_count: int
     unit: np.ndarray
@@ -27,6 +30,11 @@ class Columns:
     values: Mapping[str, np.ndarray]
     time_s: np.ndarray | None = None
     joined: bool = True
+    label: np.ndarray | None = None
+
+    def named(self, name: str) -> np.ndarray:
+        """The column, FP64[rows]; where it is absent it says nothing."""
+        return self.values[name] if name in self.values else np.full(len(self.unit), np.nan)
 
 
 def is_measurable(value: float) -> bool:
@@ -40,3 +48,8 @@ def value_names(experiment: Experiment) -> list[str]:
         name for metric in experiment.metrics for name in (metric.column, metric.denominator, metric.covariate) if name
     )
     return list(dict.fromkeys(wanted))
+
+
+def automatic_names(experiment: Experiment) -> list[str]:
+    """The other columns, which each prediction has without anybody telling."""
+    return [name for name in (ERROR, REJECTED, LATENCY, SCORE) if name not in value_names(experiment)]

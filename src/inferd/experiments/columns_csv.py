@@ -1,4 +1,5 @@
-"""Read exposures and outcomes from CSV: ``unit``, ``variant``, the metrics' columns, and ``timestamp`` if known."""
+"""Read exposures and outcomes from CSV: ``unit``, ``variant``, the metrics' columns, and where they are known
+``timestamp`` and what a server measures of each prediction."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ import numpy as np
 
 from inferd.core.errors import MalformedRequest
 from inferd.core.schema import suggestion
-from inferd.experiments.columns import Columns, is_measurable, value_names
+from inferd.experiments.automatic import measured
+from inferd.experiments.columns import LABEL, Columns, automatic_names, is_measurable, value_names
 from inferd.experiments.definition import Experiment
 
 _TRUTH = {"true": 1.0, "false": 0.0}
@@ -29,7 +31,8 @@ def read_csv_columns(files: Sequence[Path], experiment: Experiment) -> Columns:
     timed = [reader.read(file) for file in files]
     values = {name: np.array(column, np.float64) for name, column in reader.values.items()}
     unit, variant = (np.array(column, np.int64) for column in (reader.unit, reader.variant))
-    return Columns(len(reader.units), unit, variant, values, np.array(reader.time_s) if timed and all(timed) else None)
+    time_s = np.array(reader.time_s) if timed and all(timed) else None
+    return Columns(len(reader.units), unit, variant, values, time_s, label=np.array(reader.label, object))
 
 
 class _Reader:
@@ -39,8 +42,10 @@ class _Reader:
         self.units: dict[str, int] = {}
         self.variants = {variant.name: i for i, variant in enumerate(experiment.variants)}
         self.unit, self.variant, self.time_s = array("q"), array("q"), array("d")
-        self.values = {name: array("d") for name in value_names(experiment)}
-        self._proportions = {metric.column for metric in experiment.metrics if metric.kind == "proportion"}
+        self.label: list[str | None] = []
+        self._needed = ("unit", "variant", *value_names(experiment))
+        self.values = {name: array("d") for name in (*value_names(experiment), *automatic_names(experiment))}
+        self._proportions = {metric.column for metric in measured(experiment) if metric.kind == "proportion"}
         self._denominators = {metric.denominator for metric in experiment.metrics if metric.denominator}
 
     def read(self, file: Path) -> bool:
@@ -49,6 +54,7 @@ class _Reader:
         _, header = next(rows, (1, []))
         header = [name.strip() for name in header]
         indices = self._indices(file, header)
+        absent = [name for name in (*self.values, LABEL) if name not in indices]
         for line, row in rows:
             if len(row) != len(header):
                 raise MalformedRequest(f"{file}, line {line}: {len(row)} values under {len(header)} columns")
@@ -57,17 +63,20 @@ class _Reader:
                     self._add(name, row[index].strip())
                 except ValueError as error:
                     raise MalformedRequest(f"{file}, line {line}, column {name!r}: {error}") from None
+            for name in absent:
+                self._add(name, "")
         return "timestamp" in indices
 
     def _indices(self, file: Path, header: list[str]) -> dict[str, int]:
-        wanted = ["unit", "variant", *self.values]
-        for name in wanted:
+        for name in self._needed:
             if name not in header:
                 has = f"; the columns are {', '.join(header)}" if header else ""
                 raise MalformedRequest(f"{file}, line 1: no column {name!r}{suggestion(name, header)}{has}")
+        wanted = dict.fromkeys([*self._needed, *self.values, LABEL, "timestamp"])
+        for name in wanted:
             if header.count(name) > 1:
                 raise MalformedRequest(f"{file}, line 1: the column {name!r} is there twice")
-        return {name: header.index(name) for name in (*wanted, "timestamp") if name in header}
+        return {name: header.index(name) for name in wanted if name in header}
 
     def _add(self, name: str, cell: str) -> None:
         if name == "unit":
@@ -76,6 +85,8 @@ class _Reader:
             self.variant.append(self._variant(cell))
         elif name == "timestamp":
             self.time_s.append(_time_s(cell))
+        elif name == LABEL:
+            self.label.append(cell or None)
         else:
             self.values[name].append(self._value(name, cell))
 

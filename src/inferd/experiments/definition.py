@@ -7,6 +7,7 @@ from typing import Literal
 
 Kind = Literal["mean", "proportion", "ratio", "quantile"]
 Correction = Literal["holm", "benjamini-hochberg", "none"]
+Mode = Literal["fixed", "ramp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,35 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """A metric that may get worse by at most ``margin``, relative to control."""
+    """What a metric must not do: get worse by more than ``margin`` of control's, or, where ``limit`` is given instead,
+    be on the wrong side of that value, whatever control's is. ``action`` is what a ramp does when it is broken."""
 
     metric: str
-    margin: float
+    margin: float | None = None
+    limit: float | None = None
+    action: Literal["rollback", "hold", "notify"] = "rollback"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of a ramp: ``coverage`` of all units take part, for at least ``minutes`` and until each variant has been
+    seen by ``units`` units since the experiment began."""
+
+    coverage: float
+    minutes: float = 0.0
+    units: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """How the steps are climbed. The data are looked at every ``every_s``; after the last step the treated variant goes
+    to everyone by the model's ``label``, or by being served alone, unless ``finish`` leaves that to a person. Each
+    decision is posted to ``webhook``."""
+
+    every_s: float = 60.0
+    finish: Literal["promote", "hold"] = "promote"
+    label: str = ""
+    webhook: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +118,7 @@ class Analysis:
 class Experiment:
     """A question put to live traffic. The first variant is the control. ``unit`` says what is kept together:
     ``header:NAME``, ``cookie:NAME``, ``parameter:NAME``, ``api-key`` or ``request-id``; ``salt`` makes its split
-    independent of other experiments'."""
+    independent of other experiments'. With a ``ramp`` its ``steps`` say the coverage."""
 
     id: str
     model: str
@@ -100,12 +126,14 @@ class Experiment:
     salt: str
     variants: tuple[Variant, ...]
     coverage: float = 1.0
-    mode: str = "fixed"
+    mode: Mode = "fixed"
     namespace: Namespace | None = None
     holdout: Holdout | None = None
     targeting: tuple[Targeting, ...] = ()
     metrics: tuple[Metric, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
+    ramp: Ramp | None = None
+    steps: tuple[Step, ...] = ()
     analysis: Analysis = field(default_factory=Analysis)
 
     @property

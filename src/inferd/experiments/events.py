@@ -12,7 +12,8 @@ class Exposure:
 
     ``prediction_id`` is a UUIDv7, ``unit`` a hash (``hash_unit``), never the unit itself; ``sticky`` says whether the
     request named its unit. ``at_ms`` counts from 1970. ``outcome`` is "ok", "fallback" or a neutral error code in lower
-    case.
+    case. ``propensity`` is the chance with which the unit got the variant. ``label`` and ``score`` tell what was
+    answered (``gist``).
     """
 
     prediction_id: str
@@ -23,6 +24,9 @@ class Exposure:
     at_ms: int
     latency_us: int
     outcome: str
+    propensity: float = 1.0
+    label: str | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

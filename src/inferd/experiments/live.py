@@ -12,9 +12,11 @@ from time import time_ns
 import numpy as np
 
 from inferd.abc import Exchange, Target
+from inferd.core.messages import InferenceRequest
 from inferd.experiments.assignment import Assigner
 from inferd.experiments.definition import Experiment, Variant
 from inferd.experiments.events import Exposure, hash_unit
+from inferd.experiments.gist import NOTHING, gist
 from inferd.experiments.prediction_id import new_prediction_id
 from inferd.experiments.target import find_ticket
 from inferd.experiments.unit import parameters_of, unit_reader
@@ -38,7 +40,7 @@ class LiveExperiment:
         self.fallbacks: Counter[str] = Counter()
         self.unassigned: Counter[str] = Counter()
         self._put = put
-        self._assigner = Assigner(experiment)
+        self.assign_by(experiment)
         self._unit_of = unit_reader(experiment.unit)
         self._needs_headers = any(rule.header for rule in experiment.targeting)
         self._needs_attributes = any(rule.attribute for rule in experiment.targeting)
@@ -46,6 +48,12 @@ class LiveExperiment:
             variant.name: f"inferd-experiment: {experiment.id}\r\ninferd-variant: {variant.name}\r\n".encode()
             for variant in experiment.variants
         }
+
+    def assign_by(self, experiment: Experiment) -> None:
+        """From the next request on, assign by the coverage and weights of ``experiment``, else the same as this one."""
+        self._assigner = Assigner(experiment)
+        names = (variant.name for variant in experiment.variants)
+        self._shares = dict(zip(names, experiment.shares, strict=True))
 
     def ticket(self, exchange: Exchange, table: Table) -> Ticket | None:
         """The ticket of the request's variant, or None when it takes no part or nothing is ready for it."""
@@ -76,6 +84,7 @@ class LiveExperiment:
             unit or exchange.request_id,
             sticky=bool(unit),
             prediction_id=prediction_id,
+            propensity=self._shares[variant.name],
             fell_back=served is not variant,
         )
         return Ticket(found.servable, head, followed)
@@ -113,7 +122,7 @@ class ModelExperiments:
 class FollowedRequest:
     """An ``Observer``: logs the exposure of one request when it is answered."""
 
-    __slots__ = ("_experiment", "_fell_back", "_prediction_id", "_put", "_sticky", "_unit", "_variant")
+    __slots__ = ("_experiment", "_fell_back", "_prediction_id", "_propensity", "_put", "_sticky", "_unit", "_variant")
 
     def __init__(
         self,
@@ -124,6 +133,7 @@ class FollowedRequest:
         *,
         sticky: bool,
         prediction_id: str,
+        propensity: float,
         fell_back: bool,
     ) -> None:
         self._put = put
@@ -132,14 +142,16 @@ class FollowedRequest:
         self._unit = unit
         self._sticky = sticky
         self._prediction_id = prediction_id
+        self._propensity = propensity
         self._fell_back = fell_back
 
-    def submitted(self, inputs: Mapping[str, np.ndarray], rows: int) -> None:
+    def submitted(self, request: InferenceRequest) -> None:
         """Nothing is logged before the answer."""
 
     def answered(self, outcome: str, total_ns: int, outputs: Mapping[str, np.ndarray] | None) -> None:
         """Log the exposure."""
         experiment = self._experiment
+        label, score = NOTHING if outputs is None else gist(outputs)
         self._put(
             Exposure(
                 self._prediction_id,
@@ -150,5 +162,8 @@ class FollowedRequest:
                 time_ns() // 1_000_000,
                 total_ns // 1000,
                 "fallback" if self._fell_back else outcome,
+                self._propensity,
+                label,
+                score,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from string import Template
 
+from inferd.experiments.answers import AnswerComparison
 from inferd.experiments.comparison import Interval
 from inferd.experiments.report import Comparison, Report
 
@@ -26,6 +27,7 @@ section { margin: 2rem 0 } svg { width: 100%; height: auto } svg text { font-siz
 <p class="verdict $alarm">$split</p>
 $comparisons
 $guardrails
+$automatic
 <p class="note">Bars: light, the interval that holds however often you look ($level); dark, the narrower one that holds
 only for a single look planned in advance. A bar that crosses the line at 0 leaves open whether there is any
 difference.</p>
@@ -52,8 +54,33 @@ def report_html(report: Report) -> str:
         split=f"Split {'not ' if report.split_alarm else ''}as planned (p = {report.split_p:.2g}).",
         comparisons="".join(map(_section, report.comparisons)),
         guardrails=f"<section><h2>Guardrails</h2>{guardrails}</section>" if guardrails else "",
+        automatic=_automatic(report),
         level=f"{1 - report.alpha:.0%} in all",
     )
+
+
+def _automatic(report: Report) -> str:
+    """What is measured without feedback, one line a comparison."""
+    if not (report.automatic or report.answers):
+        return ""
+    rows = [
+        _row(each.metric, each.variant, _number(each.estimate.control), _number(each.estimate.treated), each.verdict)
+        for each in report.automatic
+    ]
+    rows += [
+        _row(f"{each.kind}s", each.variant, "", f"{each.distance:.3f} apart", _chance(each)) for each in report.answers
+    ]
+    rows += [
+        _row(f"label {share.label}", each.variant, f"{share.control:.1%}", f"{share.treated:.1%}", "")
+        for each in report.answers
+        for share in each.shares
+    ]
+    head = "<tr><th></th><th>variant</th><th>control</th><th>variant's</th><th></th></tr>"
+    return f"<section><h2>Of every prediction, without feedback</h2><table>{head}{''.join(rows)}</table></section>"
+
+
+def _chance(answers: AnswerComparison) -> str:
+    return f"{'more' if answers.differs else 'not more'} than the {answers.by_chance:.3f} that chance explains"
 
 
 def _section(comparison: Comparison) -> str:

@@ -3,17 +3,17 @@ the event loop."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Literal
 
-import numpy as np
 from sqlalchemy import Connection, Engine, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 
 from inferd.core.errors import StoreUnavailable
-from inferd.experiments.columns import Columns, value_names
+from inferd.experiments.columns import Columns
+from inferd.experiments.columns_store import read_stored_columns
 from inferd.experiments.database import RETRY_AFTER_S, answering, open_database
 from inferd.experiments.definition import Experiment
 from inferd.experiments.events import Exposure, Feedback
@@ -49,6 +49,9 @@ class Store:
                 "at_ms": each.at_ms,
                 "latency_us": each.latency_us,
                 "outcome": each.outcome,
+                "propensity": each.propensity,
+                "label": each.label,
+                "score": each.score,
             }
             for each in batch
         ]
@@ -104,26 +107,8 @@ class Store:
         return set(connection.scalars(insert, in_order))
 
     def columns(self, experiment: Experiment) -> Columns:
-        """Everything known of an experiment, for a report: a row for each exposed unit and for each outcome. Besides
-        the fed-back metrics there are ``latency_us`` and ``error`` (0 or 1) of each prediction.
-
-        Raises ``StoreUnavailable``.
-        """
-        names = value_names(experiment)
-        known = {variant.name: index for index, variant in enumerate(experiment.variants)}
-        with answering(), self._engine.connect() as connection:
-            units = connection.execute(select(UNITS).where(UNITS.c.experiment == experiment.id)).all()
-            outcomes = connection.execute(select(FEEDBACK).where(FEEDBACK.c.experiment == experiment.id)).all()
-            predictions = connection.execute(select(PREDICTIONS).where(PREDICTIONS.c.experiment == experiment.id)).all()
-        variants = {each.unit: known[each.variant] for each in units if each.variant in known}
-        rows: list[tuple[str, int, dict[str, float]]] = [(each.unit, each.first_ms, {}) for each in units]
-        rows += [(each.unit, each.at_ms, {each.metric: each.value}) for each in outcomes]
-        rows += [
-            (each.unit, each.at_ms, {"latency_us": each.latency_us, "error": float(each.outcome != "ok")})
-            for each in predictions
-            if each.outcome != "fallback"
-        ]
-        return _columns([row for row in rows if row[0] in variants], variants, names)
+        """See ``read_stored_columns``."""
+        return read_stored_columns(self._engine, experiment)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -161,17 +146,3 @@ def _feedback_row(feedback: Feedback, experiment: str, unit: str) -> dict[str, A
         "value": feedback.value,
         "at_ms": feedback.at_ms,
     }
-
-
-def _columns(
-    rows: Sequence[tuple[str, int, dict[str, float]]], variants: dict[str, int], names: Iterable[str]
-) -> Columns:
-    numbers = {unit: number for number, unit in enumerate(variants)}
-    return Columns(
-        len(numbers),
-        np.array([numbers[unit] for unit, _, _ in rows], np.int64),
-        np.array([variants[unit] for unit, _, _ in rows], np.int64),
-        {name: np.array([values.get(name, np.nan) for _, _, values in rows], np.float64) for name in names},
-        np.array([at_ms / 1000 for _, at_ms, _ in rows], np.float64),
-        joined=False,
-    )

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inferd.experiments.answers import Answers, answers_of
+from inferd.experiments.automatic import measured
 from inferd.experiments.columns import Columns
 from inferd.experiments.definition import Experiment, Metric
 from inferd.experiments.statistics.moments import Moments
@@ -19,13 +21,14 @@ class Summary:
 
     ``crossed`` units were seen in more than one variant and are left out of everything else. Adding the summaries of
     disjoint sets of units gives the summary of all: exactly so for ``counts`` and ``moments``; the outcomes of quantile
-    metrics are kept whole and joined.
+    metrics are kept whole and joined, and so are the answers.
     """
 
     counts: tuple[int, ...]
     crossed: int
     moments: Mapping[str, tuple[Moments, ...]]
     outcomes: Mapping[str, tuple[Outcomes, ...]]
+    answers: tuple[Answers, ...]
     span_s: tuple[float, float] | None = None
 
     def __add__(self, other: Summary) -> Summary:
@@ -35,6 +38,7 @@ class Summary:
             self.crossed + other.crossed,
             {name: tuple(map(Moments.__add__, arms, other.moments[name])) for name, arms in self.moments.items()},
             {name: tuple(map(Outcomes.__add__, arms, other.outcomes[name])) for name, arms in self.outcomes.items()},
+            tuple(map(Answers.__add__, self.answers, other.answers)),
             (min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None,
         )
 
@@ -45,7 +49,7 @@ def summarise(experiment: Experiment, columns: Columns) -> Summary:
     count = len(experiment.variants)
     moments: dict[str, tuple[Moments, ...]] = {}
     outcomes: dict[str, tuple[Outcomes, ...]] = {}
-    for metric in experiment.metrics:
+    for metric in measured(experiment):
         if metric.kind == "quantile":
             outcomes[metric.name] = tuple(_outcomes(metric, columns, variant_of == i) for i in range(count))
         else:
@@ -55,7 +59,8 @@ def summarise(experiment: Experiment, columns: Columns) -> Summary:
     time_s = columns.time_s
     span_s = None if time_s is None or not time_s.size else (float(time_s.min()), float(time_s.max()))
     counts = tuple(int((variant_of == i).sum()) for i in range(count))
-    return Summary(counts, int(crossed.sum()), moments, outcomes, span_s)
+    answers = tuple(answers_of(columns, variant_of == i) for i in range(count))
+    return Summary(counts, int(crossed.sum()), moments, outcomes, answers, span_s)
 
 
 def _variants(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +75,7 @@ def _variants(columns: Columns) -> tuple[np.ndarray, np.ndarray]:
 
 def unit_totals(metric: Metric, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """FP64[units, 3]: numerator, denominator and covariate of each unit, and which units have an outcome."""
-    value = columns.values[metric.column]
+    value = columns.named(metric.column)
     weight = columns.values[metric.denominator] if metric.denominator else np.where(np.isnan(value), np.nan, 1.0)
     valued, weighed = ~np.isnan(value), ~np.isnan(weight)
     if columns.joined:
@@ -100,7 +105,7 @@ def _covariate(metric: Metric, columns: Columns, present: np.ndarray) -> np.ndar
 
 
 def _outcomes(metric: Metric, columns: Columns, wanted: np.ndarray) -> Outcomes:
-    value = columns.values[metric.column]
+    value = columns.named(metric.column)
     rows = ~np.isnan(value) & wanted[columns.unit]
     units, owner = np.unique(columns.unit[rows], return_inverse=True)
     return Outcomes(value[rows], owner, len(units))

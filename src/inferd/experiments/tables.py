@@ -17,6 +17,9 @@ PREDICTIONS = Table(
     Column("at_ms", BigInteger, nullable=False),
     Column("latency_us", BigInteger, nullable=False),
     Column("outcome", String(64), nullable=False),
+    Column("propensity", Float(53)),
+    Column("label", String(64)),
+    Column("score", Float(53)),
     Index("predictions_of_experiment", "experiment", "at_ms"),
 )
 UNITS = Table(
@@ -47,6 +50,8 @@ DEFINITIONS = Table(
     Column("definition", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("reason", Text, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("step_ms", BigInteger, nullable=False),
 )
 CHANGES = Table(
     "experiment_changes",

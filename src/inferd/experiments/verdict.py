@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from inferd.experiments.comparison import Estimate, Interval
-from inferd.experiments.definition import Experiment, Guardrail, Metric
+from inferd.experiments.comparison import Estimate
+from inferd.experiments.definition import Experiment, Metric
 from inferd.experiments.statistics.sequential import MIN_UNITS
 
 Conclusion = Literal[
@@ -38,37 +38,20 @@ def metric_verdict(
 ) -> Verdict:
     """What to conclude from ``found`` for ``variant``. ``p`` is corrected; ``alarm_p`` is that of a wrong split."""
     if alarm_p is not None:
-        return _void(alarm_p)
+        return void(alarm_p)
     if p is None or found.delta is None:
         return _too_early(found)
     if p <= experiment.analysis.alpha and found.delta != 0:
         return _decided(metric, variant, found, p)
     relative, effect = found.relative_anytime, metric.min_effect
     if effect and relative and -effect < relative.low and relative.high < effect:
-        words = f"whatever the difference is, it is smaller than the {_percent(effect)} that would matter."
+        words = f"whatever the difference is, it is smaller than the {percent(effect)} that would matter."
         return Verdict("no relevant difference", f"no relevant difference: {words}")
     return Verdict("no decision yet", f"no decision yet: {_range(found)}. {_wait(metric, found, left)}")
 
 
-def guardrail_verdict(
-    rail: Guardrail, metric: Metric, variant: str, room: Interval | None, alarm_p: float | None
-) -> Verdict:
-    """Whether ``variant`` is surely inside the margin, surely outside, or neither."""
-    limit = f"more than {_percent(rail.margin)} {'below' if metric.goal == 'increase' else 'above'} control"
-    if alarm_p is not None:
-        return _void(alarm_p)
-    if metric.kind == "quantile":
-        return Verdict("no decision yet", "no decision yet: quantiles have no interval that is valid at any time.")
-    if room is None:
-        return Verdict("too early", f"too early: it takes {MIN_UNITS} units in each variant and outcomes that vary.")
-    if room.low > 0:
-        return Verdict("holds", f"holds: {variant} is not {limit}.")
-    if room.high < 0:
-        return Verdict("broken", f"broken: {variant} is {limit}.")
-    return Verdict("no decision yet", f"no decision yet: {variant} may or may not be {limit}.")
-
-
-def _void(alarm_p: float) -> Verdict:
+def void(alarm_p: float) -> Verdict:
+    """The verdict where the split is wrong, with p ``alarm_p``."""
     words = (
         "the variants are not of the planned sizes, so who was counted may explain any difference; find out why first."
     )
@@ -85,7 +68,7 @@ def _too_early(found: Estimate) -> Verdict:
 def _decided(metric: Metric, variant: str, found: Estimate, p: float) -> Verdict:
     up = (found.delta or 0) > 0
     conclusion: Conclusion = "better" if up == (metric.goal == "increase") else "worse"
-    size = f"by {_percent(abs(found.relative))}" if found.relative is not None else f"by {abs(found.delta or 0):.4g}"
+    size = f"by {percent(abs(found.relative))}" if found.relative is not None else f"by {abs(found.delta or 0):.4g}"
     when = "true whenever you look" if found.anytime else "true only if this look was planned before the data came"
     return Verdict(
         conclusion, f"{conclusion}: {variant} is {'higher' if up else 'lower'} {size} (p = {p:.2g}), {when}."
@@ -105,13 +88,13 @@ def _wait(metric: Metric, found: Estimate, left: Remainder) -> str:
     if found.units_needed is None or left.units is None or metric.min_effect is None:
         if found.least_effect is None:
             return "More units narrow it."
-        return f"A planned look at this many units would find a change of {_percent(found.least_effect)}."
+        return f"A planned look at this many units would find a change of {percent(found.least_effect)}."
     if left.units == 0:
-        return f"There are enough units to have found a change of {_percent(metric.min_effect)} if there were one."
+        return f"There are enough units to have found a change of {percent(metric.min_effect)} if there were one."
     days = "" if left.days is None else f", {left.days:,.1f} days at this pace,"
-    return f"About {left.units:,} more units{days} would show a change of {_percent(metric.min_effect)}."
+    return f"About {left.units:,} more units{days} would show a change of {percent(metric.min_effect)}."
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """5 % as 5%, not as 5.00%."""
     return f"{100 * share:.3g}%"

@@ -82,7 +82,7 @@ class Engine:
         else:
             servable.cache.submit(request, servable.batcher.submit)
         if ticket.observer is not None:
-            ticket.observer.submitted(request.inputs, request.rows)
+            ticket.observer.submitted(request)
 
 
 def _check_extras(servable: Servable, request: InferenceRequest) -> None:

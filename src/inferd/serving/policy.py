@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from inferd.abc import Exchange
+from inferd.core.messages import InferenceRequest
 
 if TYPE_CHECKING:
     from inferd.serving.servable import Ticket
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 class Observer(Protocol):
     """Follows one request. Called on the loop's thread; must be quick and must not raise."""
 
-    def submitted(self, inputs: Mapping[str, np.ndarray], rows: int) -> None:
-        """The request was accepted; ``inputs`` are read-only and stay as they are."""
+    def submitted(self, request: InferenceRequest) -> None:
+        """The request was accepted, and may be answered already. Its ``inputs`` are read-only and stay as they are."""
         ...
 
     def answered(self, outcome: str, total_ns: int, outputs: Mapping[str, np.ndarray] | None) -> None:

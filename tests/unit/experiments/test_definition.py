@@ -1,7 +1,8 @@
 import pytest
 
 from inferd.core.errors import ConfigError
-from inferd.experiments.definition import Holdout, Metric, Namespace, Targeting, Variant
+from inferd.experiments.definition import Guardrail, Holdout, Metric, Namespace, Ramp, Step, Targeting, Variant
+from inferd.experiments.definition_toml import experiment_of, values_of
 
 
 def test_a_definition_is_read_with_its_defaults(define):
@@ -76,6 +77,10 @@ def test_a_mistake_is_refused_with_its_line(define, change, says):
         ("[[targeting]]\nheader = 'X'\none_of = []\n", "nobody would take part"),
         ("[targeting]\nheader = 'X'\n", "targeting is written [[targeting]]"),
         ("[[guardrail]]\nmetric = 'convertd'\nmargin = 0.1\n", "is no metric: 'convertd'; did you mean 'converted'?"),
+        ("[[guardrail]]\nmetric = 'error'\n", "guardrail[0] gives either a margin, relative to control, or a limit"),
+        ("[[guardrail]]\nmetric = 'error'\nmargin = 0.1\nlimit = 0.1\n", "gives either a margin"),
+        ("[[step]]\ncoverage = 0.1\n", 'step goes with mode = "ramp"'),
+        ("[ramp]\nlabel = 'stable'\n", 'ramp goes with mode = "ramp"'),
         ("[analysis]\nalpha = 0.9\n", "analysis.alpha takes a number from 1e-06 to 0.5"),
         ("[analysis]\ncorrection = 'bonferroni'\n", 'analysis.correction takes "holm" or "benjamini-hochberg"'),
     ],
@@ -86,17 +91,64 @@ def test_a_mistake_in_an_optional_part_is_refused(define, addition, says):
     assert says in refused.value.message
 
 
-@pytest.mark.parametrize("mode", ["ramp", "bandit", "shadow"])
-def test_a_mode_that_is_not_offered_yet_is_refused_in_so_many_words(define, mode):
-    with pytest.raises(ConfigError, match=f":1: mode '{mode}' is not offered yet; use 'fixed'"):
-        define('id = "ranker-2"', f'mode = "{mode}"\nid = "ranker-2"')
-
-
-def test_an_unknown_mode_is_refused_with_a_suggestion(define):
-    with pytest.raises(ConfigError, match="did you mean 'fixed'"):
+def test_an_unknown_mode_is_refused_with_those_there_are(define):
+    with pytest.raises(ConfigError, match=':1: mode takes "fixed" or "ramp"'):
         define('id = "ranker-2"', 'mode = "fixd"\nid = "ranker-2"')
 
 
 def test_one_variant_is_no_experiment(define):
     with pytest.raises(ConfigError, match="at least two variants"):
         define('[[variant]]\nname = "candidate"\ntarget = "ranker@2"\n')
+
+
+RAMP = """
+[ramp]
+label = "stable"
+webhook = "https://example.org/hook"
+[[step]]
+coverage = 0.05
+minutes = 10
+[[step]]
+coverage = 0.5
+units = 400
+[[guardrail]]
+metric = "error"
+limit = 0.05
+action = "hold"
+"""
+
+
+def ramp(define, old="", new="", add=RAMP):
+    return define('id = "ranker-2"', 'mode = "ramp"\nid = "ranker-2"', add.replace(old, new, 1) if old else add)
+
+
+def test_a_ramp_is_read_with_its_steps(define):
+    experiment = ramp(define)
+    assert experiment.ramp == Ramp(label="stable", webhook="https://example.org/hook")
+    assert experiment.steps == (Step(0.05, minutes=10), Step(0.5, units=400))
+    assert experiment.guardrails == (Guardrail("error", limit=0.05, action="hold"),)
+    assert experiment_of(values_of(experiment)) == experiment
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("coverage = 0.5", "coverage = 0.05"), "step[1].coverage must be above the step before, 0.05"),
+        (('label = "stable"', 'label = "7"'), "ramp.label takes letters"),
+        (("https://example", "ftp://example"), "ramp.webhook takes an http:// or https:// URL"),
+        (("minutes = 10", "minutes = -1"), "step[0].minutes takes a number from 0"),
+        (('[ramp]\nlabel = "stable"', '[[variant]]\nname = "x"\ntarget = "m"\n[ramp]\n'), "variant of a ramp are two"),
+        (("action =", "act ="), "unknown key 'guardrail[0].act'; did you mean 'action'?"),
+    ],
+)
+def test_a_wrong_ramp_is_refused(define, change, says):
+    with pytest.raises(ConfigError) as refused:
+        ramp(define, *change)
+    assert says in refused.value.message
+
+
+def test_a_ramp_needs_steps_and_its_coverage_is_theirs(define):
+    with pytest.raises(ConfigError, match="needs \\[\\[step\\]\\]s"):
+        ramp(define, add="")
+    with pytest.raises(ConfigError, match="said by its steps; leave it out"):
+        define('id = "ranker-2"', 'mode = "ramp"\ncoverage = 0.1\nid = "ranker-2"', RAMP)

@@ -198,3 +198,43 @@ def test_the_columns_that_metrics_read_are_named_once(define):
         define(), metrics=(replace(REVENUE, covariate="past"), Metric("r", "ratio", "revenue", "views"))
     )
     assert value_names(experiment) == ["revenue", "past", "views"]
+
+
+def test_what_is_measured_of_every_prediction_is_compared_without_feedback(define, rng):
+    count = 2_000
+    variant = np.arange(count) % 2
+    values = {
+        "error": (rng.random(count) < np.where(variant, 0.2, 0.02)).astype(float),
+        "rejected": np.zeros(count),
+        "latency_us": rng.gamma(4, np.where(variant, 90, 60)),
+        "score": np.full(count, np.nan),
+    }
+    label = np.where(rng.random(count) < np.where(variant, 0.7, 0.4), "yes", "no").astype(object)
+    columns = Columns(count, np.arange(count), variant, values, label=label)
+    experiment = replace(define(), metrics=())
+    found = report(experiment, summarise(experiment, columns))
+    assert found.comparisons == ()
+    by_name = {each.metric: each for each in found.automatic}
+    assert list(by_name) == ["error", "rejected", *(f"latency_{each}" for each in ("us", "p50_us", "p95_us", "p99_us"))]
+    assert by_name["error"].conclusion == by_name["latency_us"].conclusion == "worse"
+    assert by_name["rejected"].conclusion == "too early"
+    (answers,) = found.answers
+    assert (answers.kind, answers.differs) == ("label", True)
+    assert answers.distance == pytest.approx(0.3, abs=0.06)
+    assert {share.label for share in answers.shares} == {"yes", "no"}
+    page = report_html(found)
+    assert "latency_p99_us" in page
+    assert "label yes" in page
+
+
+def test_scores_are_compared_as_numbers_and_only_where_both_variants_have_some(define, rng):
+    variant = np.arange(1_000) % 2
+    score = rng.normal(variant * 0.5, 1)
+    experiment = replace(define(), metrics=())
+    found = report(experiment, summarise(experiment, Columns(1_000, np.arange(1_000), variant, {"score": score})))
+    (answers,) = found.answers
+    assert (answers.kind, answers.differs, answers.control_answers) == ("score", True, 500)
+    score[variant == 1] = np.nan
+    found = report(experiment, summarise(experiment, Columns(1_000, np.arange(1_000), variant, {"score": score})))
+    assert found.answers == ()
+    assert found.automatic == ()

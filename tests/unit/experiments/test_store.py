@@ -5,11 +5,15 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import inspect, text
 
 from inferd.core.errors import ConfigError, StoreUnavailable
+from inferd.experiments import migrations
 from inferd.experiments.events import Feedback
 from inferd.experiments.store import Store
 from inferd.experiments.summary import summarise
@@ -86,6 +90,43 @@ def test_the_parts_of_a_ratio_are_told_apart_and_added_up(store, exposure, defin
     store.add_feedback(rows, window_s=60, now_ms=1000)
     control = summarise(experiment, store.columns(experiment)).moments["rate"][0]
     assert (control.count, *map(float, control.sums)) == (2, 3, 15, 0)
+
+
+def test_what_each_prediction_came_to_is_read_without_feedback(store, exposure, define):
+    experiment = define()
+    seen = [
+        exposure(0, unit="u-0"),
+        exposure(1, unit="u-0", outcome="unavailable"),
+        exposure(2, "candidate", unit="u-1", outcome="internal"),
+        exposure(3, "candidate", unit="u-1", outcome="fallback"),
+        exposure(4, "candidate", unit="u-2"),
+    ]
+    said = [{"label": "cat"}, {}, {}, {"label": "never"}, {"score": 2.5}]
+    store.add_exposures(
+        [replace(each, experiment=experiment.id, **more) for each, more in zip(seen, said, strict=True)]
+    )
+    summary = summarise(experiment, store.columns(experiment))
+    assert summary.counts == (1, 2)
+    sums = {name: [tuple(map(float, arm.sums[:2])) for arm in arms] for name, arms in summary.moments.items()}
+    assert sums["error"] == [(1, 2), (1, 2)]
+    assert sums["rejected"] == [(1, 2), (0, 2)]
+    assert sums["latency_us"] == [(10, 1), (10, 1)]
+    assert [list(arm.label) for arm in summary.answers] == [["cat"], [None]]
+    assert summary.answers[1].score.tolist() == [2.5]
+
+
+def test_data_of_an_older_release_stay_through_an_update(url, exposure, define):
+    store = Store.open(url)
+    store.add_exposures([replace(exposure(), experiment="ranker-2")])
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with store._engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0002")
+    store.close()
+    store = Store.open(url)
+    assert summarise(define(), store.columns(define())).counts == (1, 0)
+    store.close()
 
 
 OPEN = """

@@ -63,6 +63,12 @@ def difference(control: Arm, treated: Arm, theta: np.ndarray | float = 0.0) -> D
     return Difference(ratio(control), values[1] - values[0], error, freedom, control.count + treated.count)
 
 
+def excess(arm: Arm, value: float) -> Difference:
+    """The metric of one variant less a fixed ``value``; the variance as in ``difference``."""
+    observed, variance = _adjusted(arm, 0.0)
+    return Difference(np.asarray(value), observed - value, np.sqrt(variance), arm.count - 1, arm.count)
+
+
 def relative_difference(control: Arm, treated: Arm, theta: np.ndarray | float = 0.0) -> Difference:
     """``difference`` over the control's metric, by the delta method for the ratio of the two (the same paper): the
     control's error counts twice, once in the difference and once in what it is divided by."""

@@ -1,0 +1,124 @@
+"""What is wrong with an experiment whose keys are all of the right kind: names, weights, and parts that must agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+
+from inferd.core.errors import ConfigError
+from inferd.core.schema import suggestion
+from inferd.core.toml_file import KeyPath, TomlFile, dotted
+from inferd.experiments.assignment import BUCKETS, bounds
+from inferd.experiments.automatic import measured
+from inferd.experiments.definition import Experiment
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LABEL = re.compile(rf"(?=.*[^0-9]){NAME.pattern}")
+WEBHOOK = re.compile(r"https?://[^\s/]+\S*")
+_TARGET = re.compile(rf"{NAME.pattern}(@{NAME.pattern})?")
+_UNIT = re.compile(r"(header|cookie|parameter):[!-~]+|api-key|request-id")
+
+
+def check(document: TomlFile, experiment: Experiment) -> None:
+    """Raise ``ConfigError`` naming the key of ``document`` that makes no sense in ``experiment``, and the way out."""
+    for each in (_check_plain, _check_variants, _check_targeting, _check_metrics, _check_guardrails, _check_ramp):
+        each(document, experiment)
+
+
+def refusal(document: TomlFile, at: KeyPath, why: str) -> ConfigError:
+    """``why`` the key at that place is refused."""
+    return ConfigError(f"{document.where(*at)}: {dotted(at)} {why}")
+
+
+def _check_plain(document: TomlFile, experiment: Experiment) -> None:
+    for key in ("id", "model"):
+        if not NAME.fullmatch(getattr(experiment, key)):
+            raise refusal(document, (key,), "takes letters, digits, '.', '_' and '-', at most 128")
+    if not _UNIT.fullmatch(experiment.unit):
+        accepted = "header:NAME, cookie:NAME, parameter:NAME, api-key or request-id"
+        raise refusal(document, ("unit",), f"takes {accepted}, got {experiment.unit!r}")
+    if "\0" in experiment.salt or not experiment.salt:
+        raise refusal(document, ("salt",), "takes a text without NUL characters that is not empty")
+    space = experiment.namespace
+    if space is not None and space.start >= space.end:
+        raise refusal(document, ("namespace",), f"is empty: start {space.start:g} is not below end {space.end:g}")
+
+
+def _check_variants(document: TomlFile, experiment: Experiment) -> None:
+    variants = experiment.variants
+    if len(variants) < 2:
+        raise ConfigError(f"{document.where('variant')}: an experiment compares at least two variants")
+    _refuse_twins(document, "variant", (variant.name for variant in variants))
+    limits = [0, *bounds(experiment)]
+    for i, variant in enumerate(variants):
+        if not NAME.fullmatch(variant.name):
+            raise refusal(document, ("variant", i, "name"), "takes letters, digits, '.', '_' and '-', at most 128")
+        if not _TARGET.fullmatch(variant.target):
+            raise refusal(document, ("variant", i, "target"), f"takes model or model@version, got {variant.target!r}")
+        if limits[i] == limits[i + 1]:
+            raise refusal(
+                document, ("variant", i), f"has so little weight that none of the {BUCKETS} buckets is its own"
+            )
+
+
+def _check_targeting(document: TomlFile, experiment: Experiment) -> None:
+    for i, rule in enumerate(experiment.targeting):
+        if bool(rule.header) == bool(rule.attribute):
+            raise refusal(document, ("targeting", i), "names either a header or an attribute")
+        if not rule.one_of:
+            raise refusal(document, ("targeting", i, "one_of"), "is empty: nobody would take part")
+
+
+def _check_metrics(document: TomlFile, experiment: Experiment) -> None:
+    metrics = experiment.metrics
+    names = [metric.name for metric in metrics]
+    _refuse_twins(document, "metric", names)
+    for i, metric in enumerate(metrics):
+        if (metric.kind == "ratio") != bool(metric.denominator):
+            raise refusal(document, ("metric", i), "needs a denominator if, and only if, its kind is ratio")
+        if metric.kind == "quantile" and metric.covariate:
+            raise refusal(document, ("metric", i, "covariate"), "cannot sharpen a quantile; leave it out")
+        if metric.kind == "proportion" and not 0 < (0.5 if metric.baseline is None else metric.baseline) < 1:
+            raise refusal(document, ("metric", i, "baseline"), "of a proportion lies between 0 and 1")
+
+
+def _check_guardrails(document: TomlFile, experiment: Experiment) -> None:
+    names = [metric.name for metric in measured(experiment)]
+    for i, rail in enumerate(experiment.guardrails):
+        if rail.metric not in names:
+            known = suggestion(rail.metric, names)
+            raise refusal(document, ("guardrail", i, "metric"), f"is no metric: {rail.metric!r}{known}")
+        if (rail.margin is None) == (rail.limit is None):
+            raise refusal(document, ("guardrail", i), "gives either a margin, relative to control, or a limit")
+
+
+def _check_ramp(document: TomlFile, experiment: Experiment) -> None:
+    ramp = experiment.ramp
+    if experiment.mode != "ramp":
+        for key in ("ramp", "step"):
+            if key in document.values:
+                raise refusal(document, (key,), 'goes with mode = "ramp"')
+    if ramp is None:
+        return
+    if not experiment.steps:
+        raise ConfigError(f"{document.where('mode')}: a ramp needs [[step]]s, each with the coverage it goes to")
+    if experiment.coverage != 1:
+        raise refusal(document, ("coverage",), "of a ramp is said by its steps; leave it out")
+    if len(experiment.variants) != 2:
+        raise refusal(document, ("variant",), "of a ramp are two: what is served today, and what shall be")
+    for i, (lower, higher) in enumerate(pairwise(experiment.steps), 1):
+        if higher.coverage <= lower.coverage:
+            raise refusal(document, ("step", i, "coverage"), f"must be above the step before, {lower.coverage:g}")
+    if ramp.label and not LABEL.fullmatch(ramp.label):
+        raise refusal(document, ("ramp", "label"), "takes letters, digits, '.', '_' and '-', not only digits")
+    if ramp.webhook and not WEBHOOK.fullmatch(ramp.webhook):
+        raise refusal(document, ("ramp", "webhook"), "takes an http:// or https:// URL")
+
+
+def _refuse_twins(document: TomlFile, key: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for i, name in enumerate(names):
+        if name in seen:
+            raise ConfigError(f"{document.where(key, i)}: a second {key} is named {name!r}")
+        seen.add(name)
