@@ -65,11 +65,19 @@ def test_the_readmes_script_serves_until_it_is_told_to_stop(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/tutorial.md", "docs/lifecycle.md", "docs/capture.md", "docs/experiments/live.md"]
+    "page",
+    [
+        "docs/tutorial.md",
+        "docs/lifecycle.md",
+        "docs/capture.md",
+        "docs/experiments/live.md",
+        "docs/experiments/ramp.md",
+    ],
 )
 def test_a_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
     port = free_port()
+    monkeypatch.setenv("INFERD_URL", f"http://127.0.0.1:{port}")  # the pages' port is the one that commands ask
     names = {}
     server = None
     try:

@@ -18,7 +18,7 @@ def command() -> None:
 command.add_command(experiment_report.command, "report")
 command.add_command(experiment_simulate.command, "simulate")
 command.add_command(experiment_server.list_experiments, "list")
-for _each in ("show", "create", "change", "start", "stop", "promote", "archive", "history"):
+for _each in ("show", "create", "change", "start", "advance", "stop", "promote", "archive", "history"):
     command.add_command(getattr(experiment_server, _each), _each)
 
 
@@ -34,7 +34,9 @@ def check(file: str) -> None:
     from inferd.experiments.definition_toml import read_experiment
 
     experiment = read_experiment(Path(file))
-    click.echo(f"{experiment.id}: {experiment.coverage:.0%} of the units of {experiment.model}, by {experiment.unit}")
+    shares = [step.coverage for step in experiment.steps] or [experiment.coverage]
+    coverage = ", ".join(f"{100 * share:.3g}%" for share in shares)
+    click.echo(f"{experiment.id}: {coverage} of the units of {experiment.model}, by {experiment.unit}")
     for variant, share in zip(experiment.variants, experiment.shares, strict=True):
         role = "control" if variant is experiment.control else "treated"
         click.echo(f"  {variant.name} ({role}): {share:.2%} to {variant.target}")

@@ -71,6 +71,14 @@ def start(experiment: str, url: str, api_key: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("experiment")
+@server_options
+def advance(experiment: str, url: str, api_key: str, as_json: bool) -> None:
+    """Let a ramp go on to its next step now, whatever it waits for."""
+    _show(ask(url, api_key, "POST", f"{_path(experiment)}/advance"), as_json)
+
+
+@click.command()
+@click.argument("experiment")
 @click.option("--why", default="", help="A reason, kept in the history.")
 @server_options
 def stop(experiment: str, why: str, url: str, api_key: str, as_json: bool) -> None:
@@ -159,6 +167,9 @@ def _show(entry: dict[str, Any], as_json: bool) -> None:
         click.echo(json.dumps(entry))
         return
     _line(entry)
+    if ramp := entry.get("ramp"):
+        since = datetime.fromtimestamp(ramp["step_since_ms"] / 1000).isoformat(" ", "seconds")
+        click.echo(f"  step {ramp['step']} of {ramp['steps']} since {since}, {100 * entry['coverage']:.3g}% of units")
     for each in entry["variants"]:
         fallbacks = f", {each['fallbacks']:,} got control instead" if each["fallbacks"] else ""
         click.echo(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Engine, Select, select
+from sqlalchemy import ColumnElement, Connection, Engine, select
 
 from inferd.experiments.automatic import ERROR, LATENCY, REJECTED, REJECTIONS
 from inferd.experiments.columns import SCORE, Columns, automatic_names, value_names
@@ -15,47 +16,52 @@ from inferd.experiments.definition import Experiment
 from inferd.experiments.tables import FEEDBACK, PREDICTIONS, UNITS
 
 
-def read_stored_columns(engine: Engine, experiment: Experiment) -> Columns:
-    """Everything known of ``experiment``: a row for each exposed unit, for each outcome told and for each prediction.
-    Besides what is told there are ``error``, ``rejected`` (0 or 1), ``latency_us`` of those that were answered,
-    ``label`` and ``score``.
+def read_stored_columns(engine: Engine, experiment: Experiment, since_ms: int = 0) -> Columns:
+    """Everything known of ``experiment`` since ``since_ms``: a row for each exposed unit, for each outcome told and for
+    each prediction. Besides what is told there are ``error``, ``rejected`` (0 or 1), ``latency_us`` of those that were
+    answered, ``label`` and ``score``.
 
     Raises ``StoreUnavailable``.
     """
     known = {variant.name: index for index, variant in enumerate(experiment.variants)}
-    found = {}
-    with answering(), engine.connect() as connection:
-        for name, query in _queries(experiment.id).items():
-            found[name] = [list(column) for column in zip(*connection.execute(query), strict=True)]
-    unit, variant, first_ms = found["units"] or ([], [], [])
-    variants = {name: known[each] for name, each in zip(unit, variant, strict=True) if each in known}
-    numbers = {name: number for number, name in enumerate(variants)}
-    rows = _Rows(numbers, [*value_names(experiment), *automatic_names(experiment)])
-    rows.add(unit, first_ms, {})
-    rows.add_outcomes(*(found["feedback"] or ([], [], [], [])))
-    rows.add_predictions(*(found["predictions"] or ([], [], [], [], [], [])))
-    return rows.columns(np.array(list(variants.values()), np.int64))
-
-
-def _queries(experiment: str) -> dict[str, Select[Any]]:
     units, feedback, predictions = UNITS.c, FEEDBACK.c, PREDICTIONS.c
-    told = (predictions.unit, predictions.at_ms, predictions.outcome, predictions.latency_us)
-    return {
-        "units": select(units.unit, units.variant, units.first_ms).where(units.experiment == experiment),
-        "feedback": select(feedback.unit, feedback.at_ms, feedback.metric, feedback.value).where(
-            feedback.experiment == experiment
-        ),
-        "predictions": select(*told, predictions.label, predictions.score).where(
-            predictions.experiment == experiment, predictions.outcome != "fallback"
-        ),
-    }
+    with answering(), engine.connect() as connection:
+        ask = partial(_columns, connection)
+        unit, variant, first_ms = ask(
+            units.unit, units.variant, units.first_ms, where=units.experiment == experiment.id
+        )
+        outcomes = ask(
+            *(feedback.unit, feedback.at_ms, feedback.metric, feedback.value),
+            where=(feedback.experiment == experiment.id) & (feedback.at_ms >= since_ms),
+        )
+        predicted = ask(
+            *(predictions.unit, predictions.at_ms, predictions.outcome, predictions.latency_us),
+            *(predictions.label, predictions.score),
+            where=(predictions.experiment == experiment.id)
+            & (predictions.outcome != "fallback")
+            & (predictions.at_ms >= since_ms),
+        )
+    variants = {name: known[each] for name, each in zip(unit, variant, strict=True) if each in known}
+    rows = _Rows(variants, [*value_names(experiment), *automatic_names(experiment)])
+    recent = [(name, at_ms) for name, at_ms in zip(unit, first_ms, strict=True) if at_ms >= since_ms]
+    rows.add([name for name, _ in recent], [at_ms for _, at_ms in recent], {})
+    rows.add_outcomes(*outcomes)
+    rows.add_predictions(*predicted)
+    return rows.columns()
+
+
+def _columns(connection: Connection, *columns: ColumnElement[Any], where: ColumnElement[bool]) -> list[Sequence[Any]]:
+    """The columns of all rows that fit, one sequence each."""
+    rows = connection.execute(select(*columns).where(where)).all()
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in columns]
 
 
 class _Rows:
-    """Collects rows of units that ``numbers`` knows, a block of them at a time, column by column."""
+    """Collects rows of the units whose variant is known, a block of them at a time, column by column."""
 
-    def __init__(self, numbers: dict[str, int], names: Sequence[str]) -> None:
-        self._numbers = numbers
+    def __init__(self, variants: Mapping[str, int], names: Sequence[str]) -> None:
+        self._numbers = {unit: number for number, unit in enumerate(variants)}
+        self._variant_of = np.array(list(variants.values()), np.int64)
         self._unit: list[np.ndarray] = []
         self._time_s: list[np.ndarray] = []
         self._label: list[np.ndarray] = []
@@ -101,9 +107,9 @@ class _Rows:
         }
         self.add(units, at_ms, columns, np.array(labels, object))
 
-    def columns(self, variant_of: np.ndarray) -> Columns:
-        """All rows; ``variant_of`` INT64[units] is the variant of each unit."""
+    def columns(self) -> Columns:
+        """All rows."""
         unit = np.concatenate(self._unit)
         values = {name: np.concatenate(blocks) for name, blocks in self._values.items()}
         label, time_s = np.concatenate(self._label), np.concatenate(self._time_s)
-        return Columns(len(self._numbers), unit, variant_of[unit], values, time_s, joined=False, label=label)
+        return Columns(len(self._numbers), unit, self._variant_of[unit], values, time_s, joined=False, label=label)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import IntegrityError
@@ -16,24 +16,54 @@ from inferd.core.errors import Conflict, ExperimentNotFound
 from inferd.experiments.database import answering, writing
 from inferd.experiments.definition import Experiment
 from inferd.experiments.definition_toml import values_of
+from inferd.experiments.position import UNSTARTED, Position
+from inferd.experiments.promotion import Promotion
 from inferd.experiments.tables import CHANGES, DEFINITIONS, UNITS
 
-StoredState = Literal["running", "stopped", "archived"]
-What = Literal["created", "changed", "started", "stopped", "archived"]
-_WHAT: Mapping[StoredState, What] = {"running": "started", "stopped": "stopped", "archived": "archived"}
+StoredState = Literal["running", "stopped", "archived", "promoted"]
+What = Literal[
+    "created",
+    "changed",
+    "started",
+    "stopped",
+    "archived",
+    "promoted",
+    "advanced",
+    "held",
+    "resumed",
+    "rolled back",
+    "warned",
+]
+_WHAT: Mapping[StoredState, What] = {
+    "running": "started",
+    "stopped": "stopped",
+    "archived": "archived",
+    "promoted": "promoted",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
     """One experiment as the database has it. ``version`` counts its definitions from 1; ``origin`` is the file that
-    defines it, "" where the API does. ``values`` are the keys of the definition."""
+    defines it, "" where the API does. ``values`` are the keys of the definition. ``reason`` tells why it does not run
+    or, of a ramp that does, why it is held."""
 
     id: str
     version: int
     origin: str
     values: Mapping[str, Any]
     state: StoredState
-    reason: str
+    reason: str = ""
+    position: Position = UNSTARTED
+    promotion: Promotion | None = None
+
+
+class Standing(NamedTuple):
+    """What a decision about a ramp was made on."""
+
+    id: str
+    position: Position
+    held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +104,16 @@ class DefinitionStore:
         with writing(self._engine) as connection:
             found = _find(connection, experiment.id)
             if found is None:
-                return _insert(
-                    connection, Stored(experiment.id, 1, origin, values_of(experiment), "running", ""), origin
-                )
+                return _insert(connection, _new(experiment, origin, "running"), origin)
             if (found.values, found.origin) == (_plain(values_of(experiment)), origin):
                 return found
             return _replace(connection, found, experiment, origin, origin)
 
     def create(self, experiment: Experiment, state: StoredState, who: str) -> Stored:
         """Keep a new experiment. Raises ``Conflict`` when the id was ever used."""
-        stored = Stored(experiment.id, 1, "", values_of(experiment), state, "")
         try:
             with writing(self._engine) as connection:
-                return _insert(connection, stored, who)
+                return _insert(connection, _new(experiment, "", state), who)
         except IntegrityError:
             raise Conflict(
                 f"there is an experiment {experiment.id!r} already; choose another id, or change it with PUT"
@@ -109,10 +136,21 @@ class DefinitionStore:
             return _replace(connection, found, experiment, "", who)
 
     def set_state(
-        self, experiment_id: str, state: StoredState, who: str, why: str, version: int | None = None
+        self,
+        experiment_id: str,
+        state: StoredState,
+        who: str,
+        why: str,
+        version: int | None = None,
+        *,
+        what: What | None = None,
+        promotion: Promotion | None = None,
     ) -> Stored:
-        """Run, stop or archive an experiment; does nothing when that is its state. Raises ``ExperimentNotFound``, and
-        ``Conflict`` when it is archived or, where ``version`` is given, another one is stored."""
+        """Run, stop, promote or archive an experiment; does nothing when that is its state. A ramp that is started
+        begins with its first step. The audit trail says ``what``, where the state alone would not.
+
+        Raises ``ExperimentNotFound``, and ``Conflict`` when it is archived or, where ``version`` is given, another one
+        is stored."""
         with writing(self._engine) as connection:
             found = _find(connection, experiment_id)
             if found is None:
@@ -123,11 +161,41 @@ class DefinitionStore:
                 return found
             if found.state == "archived":
                 raise Conflict(f"experiment {experiment_id!r} is archived; create another one")
-            update = DEFINITIONS.update().where(DEFINITIONS.c.id == experiment_id)
-            connection.execute(update.values(state=state, reason=why))
-            before, after = {"state": found.state}, {"state": state}
-            _record(connection, experiment_id, who, _WHAT[state], why, found.version, before, after)
-            return Stored(found.id, found.version, found.origin, found.values, state, why)
+            changed = replace(found, state=state, reason=why, promotion=promotion or found.promotion)
+            if state == "running":
+                changed = replace(changed, position=_start())
+            before, after = {"state": found.state}, {"state": state, **(asdict(promotion) if promotion else {})}
+            _save(connection, changed)
+            _record(connection, experiment_id, who, what or _WHAT[state], why, found.version, before, after)
+            return changed
+
+    def move(self, seen: Standing, step: int, what: What, who: str, why: str) -> Stored | None:
+        """Let a ramp that runs go from where it was ``seen`` to ``step``; one that stays there is ``held`` or
+        ``resumed``. None when it stands elsewhere by now, since another server or a person was faster."""
+        with writing(self._engine) as connection:
+            found = _find(connection, seen.id)
+            if found is None or _standing(found) != seen or found.state != "running":
+                return None
+            changed = replace(found, reason=why if what == "held" else "")
+            if step != found.position.step:
+                changed = replace(changed, position=replace(found.position, step=step, step_ms=_now_ms()))
+            _save(connection, changed)
+            before, after = {"step": found.position.step}, {"step": step}
+            _record(connection, seen.id, who, what, why, found.version, before, after)
+            return changed
+
+    def warn(self, seen: Standing, metric: str, who: str, why: str) -> bool:
+        """Note once a run that the guardrail of ``metric`` is broken; False when that was noted already."""
+        noted = select(CHANGES.c.after).where(
+            CHANGES.c.experiment == seen.id, CHANGES.c.what == "warned", CHANGES.c.at_ms >= seen.position.started_ms
+        )
+        with writing(self._engine) as connection:
+            found = _find(connection, seen.id)
+            about = {"guardrail": metric}
+            if found is None or json.dumps(about) in connection.scalars(noted).all():
+                return False
+            _record(connection, seen.id, who, "warned", why, found.version, {}, about)
+            return True
 
     def history(self, experiment_id: str, limit: int) -> Sequence[Change]:
         """The latest changes of one experiment, the last first."""
@@ -145,7 +213,51 @@ def _find(connection: Connection, experiment_id: str) -> Stored | None:
 
 
 def _stored(row: Any) -> Stored:
-    return Stored(row.id, row.version, row.origin, json.loads(row.definition), row.state, row.reason)
+    return Stored(
+        row.id,
+        row.version,
+        row.origin,
+        json.loads(row.definition),
+        row.state,
+        row.reason,
+        Position(row.step, row.step_ms, row.started_ms),
+        Promotion(**json.loads(row.promotion)) if row.promotion else None,
+    )
+
+
+def _standing(stored: Stored) -> Standing:
+    return Standing(stored.id, stored.position, bool(stored.reason))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _new(experiment: Experiment, origin: str, state: StoredState) -> Stored:
+    position = _start() if state == "running" else UNSTARTED
+    return Stored(experiment.id, 1, origin, values_of(experiment), state, position=position)
+
+
+def _start() -> Position:
+    now_ms = _now_ms()
+    return Position(0, now_ms, now_ms)
+
+
+def _columns(stored: Stored) -> dict[str, Any]:
+    return {
+        "id": stored.id,
+        "version": stored.version,
+        "origin": stored.origin,
+        "definition": json.dumps(stored.values),
+        "state": stored.state,
+        "reason": stored.reason,
+        **asdict(stored.position),
+        "promotion": json.dumps(asdict(stored.promotion)) if stored.promotion else "",
+    }
+
+
+def _save(connection: Connection, stored: Stored) -> None:
+    connection.execute(DEFINITIONS.update().where(DEFINITIONS.c.id == stored.id).values(**_columns(stored)))
 
 
 def _plain(values: Mapping[str, Any]) -> Any:
@@ -154,20 +266,16 @@ def _plain(values: Mapping[str, Any]) -> Any:
 
 
 def _insert(connection: Connection, stored: Stored, who: str) -> Stored:
-    values = {"id": stored.id, "version": stored.version, "origin": stored.origin, "state": stored.state}
-    connection.execute(
-        DEFINITIONS.insert().values(**values, definition=json.dumps(stored.values), reason=stored.reason)
-    )
+    connection.execute(DEFINITIONS.insert().values(**_columns(stored)))
     _record(connection, stored.id, who, "created", "", stored.version, {}, {**stored.values, "state": stored.state})
     return stored
 
 
 def _replace(connection: Connection, found: Stored, experiment: Experiment, origin: str, who: str) -> Stored:
-    values, version = values_of(experiment), found.version + 1
-    update = DEFINITIONS.update().where(DEFINITIONS.c.id == found.id)
-    connection.execute(update.values(version=version, origin=origin, definition=json.dumps(values)))
-    _record(connection, found.id, who, "changed", "", version, found.values, values)
-    return Stored(found.id, version, origin, values, found.state, found.reason)
+    changed = replace(found, version=found.version + 1, origin=origin, values=values_of(experiment))
+    _save(connection, changed)
+    _record(connection, found.id, who, "changed", "", changed.version, found.values, changed.values)
+    return changed
 
 
 def _record(
@@ -183,7 +291,7 @@ def _record(
     connection.execute(
         CHANGES.insert().values(
             experiment=experiment_id,
-            at_ms=time.time_ns() // 1_000_000,
+            at_ms=_now_ms(),
             who=who,
             what=what,
             why=why,

@@ -35,7 +35,6 @@ class LiveExperiment:
     """
 
     def __init__(self, experiment: Experiment, put: Put) -> None:
-        self.experiment = experiment
         self.assigned: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
         self.unassigned: Counter[str] = Counter()
@@ -51,6 +50,7 @@ class LiveExperiment:
 
     def assign_by(self, experiment: Experiment) -> None:
         """From the next request on, assign by the coverage and weights of ``experiment``, else the same as this one."""
+        self.experiment = experiment
         self._assigner = Assigner(experiment)
         names = (variant.name for variant in experiment.variants)
         self._shares = dict(zip(names, experiment.shares, strict=True))

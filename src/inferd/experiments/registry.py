@@ -14,18 +14,20 @@ from inferd.core.tensors import Signature
 from inferd.experiments.definition import Experiment
 from inferd.experiments.definition_toml import read_experiment
 from inferd.experiments.live import LiveExperiment, ModelExperiments, Put
+from inferd.experiments.position import UNSTARTED, Position, at_position
 from inferd.experiments.target import find_ticket
 from inferd.serving.engine import Engine
+from inferd.serving.table import DEFAULT_LABEL
 
 logger = logging.getLogger("inferd.experiments")
 
-State = Literal["running", "stopped", "invalid", "archived"]
+State = Literal["running", "stopped", "invalid", "archived", "promoted"]
 
 
 @dataclass(slots=True)
 class Entry:
     """One experiment and where it stands. ``origin`` is the file that defines it, "" where the API does; ``version``
-    counts its definitions."""
+    counts its definitions. ``reason`` tells why it does not run or, of a ramp that does, why it is held."""
 
     experiment: Experiment
     origin: str
@@ -33,6 +35,12 @@ class Entry:
     reason: str
     live: LiveExperiment
     version: int = 1
+    position: Position = UNSTARTED
+
+    @property
+    def since_ms(self) -> int:
+        """From when on data count, since 1970: a ramp that is started again is judged anew."""
+        return self.position.started_ms if self.experiment.steps else 0
 
 
 def read_folder(folder: Path) -> list[tuple[Experiment, str]]:
@@ -70,11 +78,19 @@ class ExperimentRegistry:
         return entry
 
     def add(
-        self, experiment: Experiment, origin: str, *, state: State = "running", reason: str = "", version: int = 1
+        self,
+        experiment: Experiment,
+        origin: str,
+        *,
+        state: State = "running",
+        reason: str = "",
+        version: int = 1,
+        position: Position = UNSTARTED,
     ) -> Entry:
         """Know ``experiment``, in place of one with its id. It runs if it should and the models that are served permit
         it; else it is kept as invalid, with the reason."""
-        entry = Entry(experiment, origin, state, reason, LiveExperiment(experiment, self._put), version)
+        live = LiveExperiment(at_position(experiment, position), self._put)
+        entry = Entry(experiment, origin, state, reason, live, version, position)
         if state == "running":
             try:
                 self.check(experiment)
@@ -85,13 +101,26 @@ class ExperimentRegistry:
         self._install()
         return entry
 
-    def stop(self, experiment_id: str, reason: str) -> Entry:
+    def stop(self, experiment_id: str, reason: str, state: Literal["stopped", "promoted"] = "stopped") -> Entry:
         """The kill switch: everyone gets the model's usual version from the next request on. Idempotent."""
         entry = self.get(experiment_id)
-        if entry.state in ("running", "invalid"):
-            entry.state, entry.reason = "stopped", reason
-            logger.info("experiment %s stopped: %s", experiment_id, reason)
-            self._install()
+        if entry.state in ("running", "invalid") or (entry.state, state) == ("stopped", "promoted"):
+            self.set_state(entry, state, reason)
+            logger.info("experiment %s %s: %s", experiment_id, state, reason)
+        return entry
+
+    def set_state(self, entry: Entry, state: State, reason: str) -> None:
+        """Let ``entry`` be in ``state`` from the next request on."""
+        entry.state, entry.reason = state, reason
+        self._install()
+
+    def move(self, experiment_id: str, position: Position, reason: str) -> Entry:
+        """Let a ramp that runs go to ``position``, from the next request on; ``reason`` tells why it is held there."""
+        entry = self.get(experiment_id)
+        entry.position = position
+        entry.live.assign_by(at_position(entry.experiment, position))
+        if entry.state == "running":
+            entry.reason = reason
         return entry
 
     def check_start(self, experiment_id: str) -> None:
@@ -104,12 +133,13 @@ class ExperimentRegistry:
         except ConfigError as error:
             raise Conflict(error.message) from None
 
-    def start(self, experiment_id: str) -> Entry:
-        """Run a stopped or invalid experiment (again). Raises ``Conflict`` with the reason when it cannot."""
+    def start(self, experiment_id: str, position: Position = UNSTARTED) -> Entry:
+        """Run an experiment that does not, from ``position`` on. Raises ``Conflict`` with the reason when it cannot."""
         entry = self.get(experiment_id)
         if entry.state != "running":
             self.check_start(experiment_id)
-            entry.state, entry.reason = "running", ""
+            entry.state = "running"
+            self.move(experiment_id, position, "")
             logger.info("experiment %s started", experiment_id)
             self._install()
         return entry
@@ -160,6 +190,19 @@ class ExperimentRegistry:
             if ticket is not None:
                 signatures[variant.name] = ticket.servable.signature
         _check_compatible(signatures)
+        if experiment.mode == "ramp":
+            self._check_usual(experiment)
+
+    def _check_usual(self, experiment: Experiment) -> None:
+        """Raise ``ConfigError`` when those who take no part, and everyone after a roll-back, would not get control."""
+        table = self._engine.table
+        usual, control = table.tickets.get(Target(experiment.model)), find_ticket(experiment.control.target, table)
+        if usual is not None and control is not None and usual.servable is not control.servable:
+            name, version = control.servable.name, control.servable.version
+            raise ConfigError(
+                f"who takes no part gets version {usual.servable.version} of {experiment.model!r}, not control's "
+                f"{experiment.control.target}: run inferd models label {name} {DEFAULT_LABEL} {version} first"
+            )
 
 
 def _check_compatible(signatures: Mapping[str, Signature]) -> None:

@@ -106,9 +106,9 @@ class Store:
         in_order = [rows[key] for key in sorted(rows)]  # one order: no two servers wait for each other
         return set(connection.scalars(insert, in_order))
 
-    def columns(self, experiment: Experiment) -> Columns:
+    def columns(self, experiment: Experiment, since_ms: int = 0) -> Columns:
         """See ``read_stored_columns``."""
-        return read_stored_columns(self._engine, experiment)
+        return read_stored_columns(self._engine, experiment, since_ms)
 
     def close(self) -> None:
         """Let go of the database."""

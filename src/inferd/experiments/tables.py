@@ -52,6 +52,8 @@ DEFINITIONS = Table(
     Column("reason", Text, nullable=False),
     Column("step", Integer, nullable=False),
     Column("step_ms", BigInteger, nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("promotion", Text, nullable=False),
 )
 CHANGES = Table(
     "experiment_changes",

@@ -156,8 +156,8 @@ def assemble(
         partial(mount_captures, captures=captures, models=control),
     ]
     if settings.experiments or settings.experiment_store:
-        experiments = Experiments(settings, engine)
-        mounts.append(partial(experiments.mount, models=control))
+        experiments = Experiments(settings, engine, control)
+        mounts.append(experiments.mount)
         metrics.add_writer(experiments.write_metrics)
     gateways = []
     for listener in listeners:

@@ -93,6 +93,11 @@ def _mount_state(app: FastAPI, control: ExperimentControl) -> None:
         reason = why[:1000] or f"stopped by {name or 'somebody without a key'}"
         return _answer(await control.stop(experiment_id, name, reason))
 
+    @app.post(f"{_ONE}/advance", tags=["experiments"], summary="Let a ramp go on to its next step now")
+    async def advance(experiment_id: str, request: Request) -> JSONResponse:
+        name = who(request)
+        return _answer(await control.advance(experiment_id, name, f"by {name or 'somebody without a key'}"))
+
     @app.post(f"{_ONE}/start", tags=["experiments"], summary="Run an experiment, for the first time or again")
     async def start(experiment_id: str, request: Request) -> JSONResponse:
         return _answer(await control.start(experiment_id, who(request)))
@@ -143,8 +148,9 @@ def _details(entry: Entry) -> dict[str, Any]:
     return {
         **_summary(entry),
         "unit": experiment.unit,
-        "coverage": experiment.coverage,
+        "coverage": live.experiment.coverage,
         "mode": experiment.mode,
+        **({"ramp": _ramp(entry)} if experiment.steps else {}),
         "variants": [
             {
                 "name": variant.name,
@@ -157,6 +163,17 @@ def _details(entry: Entry) -> dict[str, Any]:
         ],
         "unassigned": dict(live.unassigned),
         "definition": values_of(experiment),
+    }
+
+
+def _ramp(entry: Entry) -> dict[str, Any]:
+    position = entry.position
+    return {
+        "step": position.step + 1,
+        "steps": len(entry.experiment.steps),
+        "step_since_ms": position.step_ms,
+        "started_ms": position.started_ms,
+        "held": entry.state == "running" and bool(entry.reason),
     }
 
 

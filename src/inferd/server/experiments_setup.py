@@ -1,7 +1,8 @@
-"""Open what experiments need: their definitions, the store, the log before it."""
+"""Open what experiments need: their definitions, the store, the log before it, and what climbs ramps."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from inferd.core.errors import MissingExtra
 from inferd.experiments.log import ExposureLog
 from inferd.experiments.registry import ExperimentRegistry, read_folder
 from inferd.repository.control import ModelControl
+from inferd.server.experiment_metrics import write_experiments
 from inferd.server.settings import Settings
 from inferd.serving.engine import Engine
 from inferd.telemetry.exposition import Page
@@ -24,17 +26,21 @@ THREADS = 4
 class Experiments:
     """All of a server's experiments, and where they are logged."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
-        """Raises ``ConfigError`` for a definition or a store that cannot be read, and ``MissingExtra``."""
+    def __init__(self, settings: Settings, engine: Engine, models: ModelControl) -> None:
+        """``models`` gives everyone what an experiment found. Raises ``ConfigError`` for a definition or a store that
+        cannot be read, and ``MissingExtra``."""
         try:
             from inferd.experiments.control import ExperimentControl
             from inferd.experiments.database import open_database
             from inferd.experiments.definition_store import DefinitionStore
             from inferd.experiments.follower import Follower
+            from inferd.experiments.judge import Judge
+            from inferd.experiments.ramp_runner import RampRunner
             from inferd.experiments.store import Store
             from inferd.server.experiments import mount_experiments
-            from inferd.server.feedback import make_report, mount_feedback
-            from inferd.server.promotion import mount_promotion
+            from inferd.server.feedback import mount_feedback
+            from inferd.server.promotion import giver, mount_promotion
+            from inferd.server.webhook import Webhooks
         except ModuleNotFoundError as error:
             raise MissingExtra("an experiment's log", "experiments") from error
         folder = Path(settings.experiments)
@@ -43,43 +49,49 @@ class Experiments:
         self._store, decided = Store(database), DefinitionStore(database)
         self._log = ExposureLog(self._store)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="inferd-experiments")
-        self.registry = ExperimentRegistry(engine, self._log.put)
-        self.control = ExperimentControl(self.registry, decided, self._threads)
-        self._follower = Follower(decided, self.control.follow)
-        self.control.load(files)
-        self._mount_control = partial(mount_experiments, registry=self.registry, control=self.control)
-        self._mount_feedback = partial(
-            mount_feedback,
-            registry=self.registry,
-            log=self._log,
-            store=self._store,
-            window_s=settings.feedback_window_h * 3600,
-            threads=self._threads,
+        self._webhooks = Webhooks()
+        registry = self.registry = ExperimentRegistry(engine, self._log.put)
+        control = self.control = ExperimentControl(registry, decided, self._threads, giver(models))
+        judge = Judge(self._log, self._store)
+        self.ramps = RampRunner(engine, registry, control, judge.evidence, self._threads, self._webhooks.notify)
+        self._follower = Follower(decided, control.follow)
+        control.load(files)
+        window_s = settings.feedback_window_h * 3600
+        self._mounts: Sequence[Callable[[FastAPI], None]] = (
+            partial(mount_experiments, registry=registry, control=control),
+            partial(
+                mount_feedback,
+                registry=registry,
+                log=self._log,
+                store=self._store,
+                judge=judge,
+                window_s=window_s,
+                threads=self._threads,
+            ),
+            partial(
+                mount_promotion, registry=registry, control=control, judge=judge, threads=self._threads, engine=engine
+            ),
         )
 
-        self._mount_promotion = partial(
-            mount_promotion,
-            registry=self.registry,
-            control=self.control,
-            make_report=partial(make_report, self._log, self._store),
-            threads=self._threads,
-            engine=engine,
-        )
+    def mount(self, app: FastAPI) -> None:
+        """Add the routes."""
+        for mount in self._mounts:
+            mount(app)
 
-    def mount(self, app: FastAPI, models: ModelControl) -> None:
-        """Add the routes; ``models`` gives everyone what an experiment found."""
-        self._mount_control(app)
-        self._mount_feedback(app)
-        self._mount_promotion(app, models=models)
+    async def run(self) -> None:
+        """What goes on while the server serves, until cancelled."""
+        await self.ramps.run()
 
     def write_metrics(self, page: Page) -> None:
-        """Add what a scrape tells of the exposures' way to the store; on any thread."""
+        """Add what a scrape tells of experiments and of the exposures' way to the store; on any thread."""
         page.gauges("inferd_exposures_pending", "Exposures that wait to be stored.", [("", self._log.pending)])
         page.counters("inferd_exposures_dropped_total", "Exposures never stored.", [("", self._log.dropped)])
+        write_experiments(page, self.registry)
 
     def close(self) -> None:
         """Write what was logged, within a bound, and let go of the store."""
         self._follower.close(CLOSE_TIMEOUT_S)
+        self._webhooks.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._log.close(CLOSE_TIMEOUT_S)
         self._store.close()

@@ -17,17 +17,14 @@ from starlette.requests import Request
 
 from inferd.core.errors import ExperimentNotFound, Expired, FeedbackNotFound, InvalidRequest
 from inferd.experiments.columns import is_measurable
-from inferd.experiments.definition import Experiment
 from inferd.experiments.events import Feedback, hash_unit
+from inferd.experiments.judge import FLUSH_TIMEOUT_S, Judge
 from inferd.experiments.log import ExposureLog
 from inferd.experiments.registry import ExperimentRegistry
-from inferd.experiments.report import Report, report
 from inferd.experiments.report_html import report_html
 from inferd.experiments.store import Result, Store
-from inferd.experiments.summary import summarise
 from inferd.server.json_body import fit, read_json
 
-FLUSH_TIMEOUT_S = 5.0
 MAX_BATCH = 1000
 _REPORT = "/admin/experiments/{experiment_id}/report"
 _Name = Annotated[str, StringConstraints(max_length=128, pattern=r"^[^\x00]*$")]  # PostgreSQL stores no NUL
@@ -75,6 +72,7 @@ def mount_feedback(
     registry: ExperimentRegistry,
     log: ExposureLog,
     store: Store,
+    judge: Judge,
     window_s: float,
     threads: Executor,
 ) -> None:
@@ -99,19 +97,13 @@ def mount_feedback(
 
     @app.get(_REPORT, tags=["experiments"], summary="What the experiment has found; as a page for browsers")
     async def show_report(experiment_id: str, request: Request) -> Response:
-        experiment = registry.get(experiment_id).experiment
-
-        found = await asyncio.get_running_loop().run_in_executor(threads, make_report, log, store, experiment)
+        entry = registry.get(experiment_id)
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(threads, judge.report, entry.experiment, entry.since_ms)
         if "text/html" in request.headers.get("accept", ""):
             return HTMLResponse(report_html(found))
         # What is not a number becomes null, which JSONResponse refuses to write.
         return Response(orjson.dumps(asdict(found)), media_type="application/json")
-
-
-def make_report(log: ExposureLog, store: Store, experiment: Experiment) -> Report:
-    """What the data say now. Blocks. Raises ``StoreUnavailable``."""
-    log.flush(FLUSH_TIMEOUT_S)
-    return report(experiment, summarise(experiment, store.columns(experiment)))
 
 
 def _outcomes(body: Any) -> list[Outcome]:

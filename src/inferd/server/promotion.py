@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
@@ -13,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from inferd.core.errors import Conflict, InvalidRequest, ModelNotReady
-from inferd.experiments.control import ExperimentControl
+from inferd.experiments.control import ExperimentControl, GiveToEveryone
 from inferd.experiments.definition import Experiment, Variant
-from inferd.experiments.promotion import why_not
+from inferd.experiments.judge import Judge
+from inferd.experiments.promotion import Promotion, why_not
 from inferd.experiments.registry import ExperimentRegistry
-from inferd.experiments.report import Report
 from inferd.experiments.target import find_ticket
 from inferd.repository.control import ModelControl
 from inferd.server.admin import who
@@ -25,7 +24,7 @@ from inferd.server.json_body import fit, read_json
 from inferd.serving.engine import Engine
 
 
-class Promotion(BaseModel):
+class PromotionRequest(BaseModel):
     """Which variant, and how everyone gets it: by a ``label`` that is moved, or, without one, by serving just its
     version. ``force`` does so against the report."""
 
@@ -40,10 +39,8 @@ def mount_promotion(
     app: FastAPI,
     registry: ExperimentRegistry,
     control: ExperimentControl,
-    make_report: Callable[[Experiment], Report],
+    judge: Judge,
     threads: Executor,
-    *,
-    models: ModelControl,
     engine: Engine,
 ) -> None:
     """Add the route."""
@@ -55,35 +52,47 @@ def mount_promotion(
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": Promotion.model_json_schema()}},
+                "content": {"application/json": {"schema": PromotionRequest.model_json_schema()}},
             }
         },
     )
     async def promote(experiment_id: str, request: Request) -> JSONResponse:
-        wanted = fit(Promotion, await read_json(request))
-        experiment = registry.get(experiment_id).experiment
+        wanted = fit(PromotionRequest, await read_json(request))
+        entry = registry.get(experiment_id)
+        experiment = entry.experiment
         variant = _variant(experiment, wanted.variant)
-        found = await asyncio.get_running_loop().run_in_executor(threads, make_report, experiment)
-        doubt = why_not(found, variant.name, is_control=variant is experiment.control)
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(threads, judge.report, experiment, entry.since_ms)
+        doubt = why_not(
+            found,
+            variant.name,
+            is_control=variant is experiment.control,
+            must_be_better=experiment.mode != "ramp",
+        )
         if doubt and not wanted.force:
             raise Conflict(f"{variant.name!r} is not promoted: {doubt}", hint="send force: true to do so all the same")
-        version = _version(variant, engine)
-        name = who(request)
-        if wanted.label:
-            await models.set_label(experiment.model, wanted.label, version, name)
-        else:
-            await models.set_policy(experiment.model, str(version), name)
-        how = f"label {wanted.label}" if wanted.label else "everyone"
-        forced = " (forced)" if doubt else ""
-        await control.stop(experiment_id, name, f"{variant.name}, version {version}, promoted to {how}{forced}")
+        promotion = Promotion(variant.name, _version(variant, engine), wanted.label)
+        await control.promote(experiment_id, promotion, who(request), f"{promotion}{' (forced)' if doubt else ''}")
         answer: dict[str, Any] = {
             "experiment": experiment_id,
             "variant": variant.name,
-            "version": version,
+            "version": promotion.version,
             "label": wanted.label,
             "forced": bool(doubt),
         }
         return JSONResponse({**answer, "against": doubt} if doubt else answer)
+
+
+def giver(models: ModelControl) -> GiveToEveryone:
+    """Gives a version to everyone by moving the label, or by serving it alone."""
+
+    async def give(model: str, promotion: Promotion, who: str) -> None:
+        if promotion.label:
+            await models.set_label(model, promotion.label, promotion.version, who)
+        else:
+            await models.set_policy(model, str(promotion.version), who)
+
+    return give
 
 
 def _variant(experiment: Experiment, name: str) -> Variant:

@@ -137,6 +137,8 @@ async def _serve(
         tasks.append(asyncio.create_task(reap_connections(front, each.server_state.connections)))
     if settings.idle_unload_s:
         tasks.append(asyncio.create_task(_unload_idle(assembly)))
+    if assembly.experiments is not None:
+        tasks.append(asyncio.create_task(assembly.experiments.run()))
     if follow is not None:
         tasks.append(asyncio.create_task(follow(assembly.control).run()))
     on_started(urls, server)

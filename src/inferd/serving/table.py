@@ -17,6 +17,8 @@ from inferd.core.errors import (
 from inferd.core.lifecycle import VersionState
 from inferd.serving.servable import Servable, Ticket
 
+DEFAULT_LABEL = "default"
+"""The label of the version that callers get who name none."""
 _NO_LABELS: Mapping[str, Mapping[str, int]] = {}
 
 
@@ -39,8 +41,8 @@ class VersionStatus:
 
 
 class Table:
-    """Maps a target to the ticket of a ready version. A model's default is its highest ready version; ``labels`` maps
-    a model's labels to versions."""
+    """Maps a target to the ticket of a ready version. A model's default is the version that its label ``default``
+    points at, ready or not, or else its highest ready one; ``labels`` maps a model's labels to versions."""
 
     def __init__(
         self,
@@ -64,9 +66,18 @@ class Table:
                 labelled = self.tickets.get(Target(name, version))
                 if labelled is not None:
                     self.tickets[Target(name, label)] = labelled
+                if label == DEFAULT_LABEL and version in self.models.get(name, ()):
+                    self._set_default(name, labelled)
         default = self.tickets.get(Target(self.default_model, None))
         if default is not None:
             self.tickets[Target(None, None)] = default
+
+    def _set_default(self, name: str, labelled: Ticket | None) -> None:
+        """Give callers who name no version the labelled one; nothing, while that is not ready."""
+        if labelled is not None:
+            self.tickets[Target(name, None)] = labelled
+        else:
+            self.tickets.pop(Target(name, None), None)
 
     def explain(self, target: Target) -> InferdError:
         """Why ``target`` has no ticket."""
@@ -89,7 +100,7 @@ class Table:
         if version is not None and version not in versions:
             served = ", ".join([*map(str, sorted(versions)), *sorted(self.labels.get(name, ()))])
             return VersionNotFound(f"model {name!r} has no version {target.version}; there are: {served}")
-        status = versions[version] if version is not None else _newest(versions)
+        status = versions[version] if version is not None else self.default_status(name)
         if status.dormant:
             return ModelNotLoaded(name, status.version)
         reason = f": {status.reason}" if status.reason else ""
@@ -100,6 +111,8 @@ class Table:
     def default_status(self, name: str) -> VersionStatus:
         """The version of ``name`` that a request without a version gets or would get. Raises ``KeyError``."""
         versions = self.models[name]
+        if labelled := versions.get(self.labels.get(name, {}).get(DEFAULT_LABEL, 0)):
+            return labelled
         ready = self.tickets.get(Target(name, None))
         return versions[ready.servable.version] if ready else _newest(versions)
 

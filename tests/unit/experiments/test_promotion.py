@@ -75,7 +75,7 @@ def test_a_better_variant_is_given_to_everyone_and_the_experiment_ends(client):
     assert client.get("/admin/models/ranker").json["labels"] == {"stable": 2}
     assert versions(client, "/models/ranker/versions/stable/predict") == {2}
     described = client.get("/admin/experiments/ranker-2").json
-    assert described["state"] == "stopped"
+    assert described["state"] == "promoted"
     assert described["reason"] == "candidate, version 2, promoted to label stable"
 
 

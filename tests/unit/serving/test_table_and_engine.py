@@ -64,6 +64,23 @@ def test_the_default_of_a_model_is_its_highest_ready_version():
     run_virtual(scenario())
 
 
+def test_the_label_default_says_which_version_is_the_default_ready_or_not():
+    async def scenario():
+        first, second = make_servable(version=1), make_servable(version=2)
+        labelled = {"m": {"default": 1}}
+        table = Table([ready(first), ready(second)], labels=labelled)
+        assert table.tickets[Target("m")] is table.tickets[Target()] is table.tickets[Target("m", "default")]
+        assert table.tickets[Target("m")].servable is first
+        assert table.default_status("m").version == 1
+        table = Table([waiting("m", 1), ready(second)], labels=labelled)
+        assert table.tickets.keys() == {Target("m", 2)}
+        assert "version 1 is LOADING" in table.explain(Target("m")).message
+        table = Table([ready(second)], labels=labelled)
+        assert table.tickets[Target("m")].servable is second
+
+    run_virtual(scenario())
+
+
 @pytest.mark.parametrize(
     ("target", "error", "words"),
     [

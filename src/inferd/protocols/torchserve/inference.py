@@ -25,8 +25,6 @@ from inferd.serving.servable import Servable
 
 PROTOCOL = "torchserve"
 DIALECT = Dialect(PROTOCOL, CONTENT_TYPE, phrase)
-DEFAULT_LABEL = "default"
-"""Points at the version that a caller of this protocol gets who names none."""
 _TAGS: list[str | Enum] = ["torchserve"]
 _MODEL, _VERSION = "/predictions/{name}", "/predictions/{name}/{version}"
 
@@ -73,7 +71,7 @@ class TorchServeAdapter:
 
         @app.post("/explanations/{name}", tags=_TAGS, summary="Explanations, which no model here offers")
         async def explain(name: str) -> None:
-            context.engine.route(self._target(Target(name))).release()
+            context.engine.route(Target(name)).release()
             raise Unsupported(f"the model {name!r} offers no explanations")
 
         mount_description(app)
@@ -82,15 +80,8 @@ class TorchServeAdapter:
         async def describe() -> JSONResponse:
             return JSONResponse(app.openapi())
 
-    def _target(self, target: Target) -> Target:
-        """Whose version is not named gets the one that set-default chose."""
-        name, version = target
-        if version is None and DEFAULT_LABEL in self._context.engine.table.labels.get(name or "", {}):
-            return Target(name, DEFAULT_LABEL)
-        return target
-
     def _make(self, target: Target) -> HotEndpoint:
-        return HotEndpoint(self._context, self._target(target), DIALECT)
+        return HotEndpoint(self._context, target, DIALECT)
 
 
 def version_target(name: str, version: str) -> Target:

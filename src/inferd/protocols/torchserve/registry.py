@@ -11,10 +11,10 @@ from inferd.abc import Target
 from inferd.core.errors import Conflict, LoadFailed, ModelNotFound, Unsupported
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.torchserve.describe import version_text
-from inferd.protocols.torchserve.inference import DEFAULT_LABEL, version_target
+from inferd.protocols.torchserve.inference import version_target
 from inferd.protocols.torchserve.problem import DefaultVersionKept
 from inferd.repository.control import ModelControl
-from inferd.serving.table import VersionStatus
+from inferd.serving.table import DEFAULT_LABEL, VersionStatus
 
 
 class Registry:
@@ -38,9 +38,8 @@ class Registry:
 
     def default(self, name: str) -> VersionStatus:
         """The version that a caller gets who names none, or would get."""
-        versions = self.versions(name)
-        labelled = self._engine.table.labels.get(name, {}).get(DEFAULT_LABEL)
-        return versions[labelled] if labelled in versions else self._engine.table.default_status(name)
+        self.versions(name)
+        return self._engine.table.default_status(name)
 
     def version(self, name: str, text: str) -> VersionStatus:
         """The version that ``text`` writes. Raises ``ModelNotFound`` and ``VersionNotFound``."""

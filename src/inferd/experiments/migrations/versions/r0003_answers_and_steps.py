@@ -1,4 +1,4 @@
-"""What each prediction said and how likely its variant was; the step of a ramp."""
+"""What each prediction said and how likely its variant was; where a ramp stands, and what was promoted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,10 +14,13 @@ def upgrade() -> None:
     op.add_column("predictions", sa.Column("score", sa.Float(53)))
     op.add_column("experiments", sa.Column("step", sa.Integer, nullable=False, server_default="0"))
     op.add_column("experiments", sa.Column("step_ms", sa.BigInteger, nullable=False, server_default="0"))
+    op.add_column("experiments", sa.Column("started_ms", sa.BigInteger, nullable=False, server_default="0"))
+    op.add_column("experiments", sa.Column("promotion", sa.Text, nullable=False, server_default=""))
 
 
 def downgrade() -> None:
     """Drop the columns."""
-    for table, columns in {"predictions": ("propensity", "label", "score"), "experiments": ("step", "step_ms")}.items():
-        for column in columns:
-            op.drop_column(table, column)
+    for column in ("propensity", "label", "score"):
+        op.drop_column("predictions", column)
+    for column in ("step", "step_ms", "started_ms", "promotion"):
+        op.drop_column("experiments", column)

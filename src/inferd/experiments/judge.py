@@ -1,0 +1,32 @@
+"""Judge a running experiment by what its store holds now. Blocking; never called on the event loop."""
+
+from __future__ import annotations
+
+from inferd.experiments.definition import Experiment
+from inferd.experiments.log import ExposureLog
+from inferd.experiments.ramp import Evidence, evidence_of
+from inferd.experiments.report import Report, report
+from inferd.experiments.store import Store
+from inferd.experiments.summary import Summary, summarise
+
+FLUSH_TIMEOUT_S = 5.0
+
+
+class Judge:
+    """All raise ``StoreUnavailable``. ``since_ms`` counts from 1970: what came before is left out."""
+
+    def __init__(self, log: ExposureLog, store: Store) -> None:
+        self._log = log
+        self._store = store
+
+    def report(self, experiment: Experiment, since_ms: int) -> Report:
+        """What the data say now."""
+        return report(experiment, self._summary(experiment, since_ms))
+
+    def evidence(self, experiment: Experiment, since_ms: int) -> Evidence:
+        """What a ramp needs to know of them."""
+        return evidence_of(experiment, self._summary(experiment, since_ms))
+
+    def _summary(self, experiment: Experiment, since_ms: int) -> Summary:
+        self._log.flush(FLUSH_TIMEOUT_S)
+        return summarise(experiment, self._store.columns(experiment, since_ms))
