@@ -22,6 +22,8 @@ from inferd.serving.engine import Engine
 logger = logging.getLogger("inferd.experiments")
 
 TICK_S = 1.0
+MOST_LOOKING = 20
+"""A look takes at most one part in so many of the time, however much there is to see."""
 WHO = "ramp"
 
 
@@ -75,18 +77,17 @@ class RampRunner:
         while True:
             await asyncio.sleep(TICK_S)
             for entry in self._registry.entries:
-                if self._is_due(entry):
-                    await self.look(entry)
+                ramp = entry.experiment.ramp
+                if ramp is not None and entry.state == "running":
+                    await self._look_when_due(entry, ramp.every_s)
 
-    def _is_due(self, entry: Entry) -> bool:
-        ramp = entry.experiment.ramp
-        if ramp is None or entry.state != "running":
-            return False
-        now_s = time.monotonic()
-        if now_s < self._due_s.setdefault(entry.experiment.id, now_s + ramp.every_s):
-            return False
-        self._due_s[entry.experiment.id] = now_s + ramp.every_s
-        return True
+    async def _look_when_due(self, entry: Entry, every_s: float) -> None:
+        began_s = time.monotonic()
+        if began_s < self._due_s.setdefault(entry.experiment.id, began_s + every_s):
+            return
+        await self.look(entry)
+        took_s = time.monotonic() - began_s
+        self._due_s[entry.experiment.id] = began_s + max(every_s, MOST_LOOKING * took_s)
 
     async def look(self, entry: Entry) -> Decision | None:
         """Look at one ramp now. What fails is told in the log and tried again at the next look, which gives None."""
