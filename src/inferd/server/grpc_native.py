@@ -20,7 +20,6 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from inferd.abc import Endpoint
 from inferd.core.errors import ConfigError, ModelNotReady, PayloadTooLarge
 from inferd.protocols.grpc.exchange import OK, TIMEOUT
-from inferd.protocols.shared.endpoint import DIGEST
 from inferd.server.front import Front, new_request_id
 from inferd.server.grpc_server import DEFAULT_PORT, GrpcServer, client_of, free_address, status_message, trailers_of
 from inferd.server.settings import Settings
@@ -242,7 +241,7 @@ class NativeGrpcServer:
         if exchange.status != OK:
             trailers = trailers_of(exchange.request_id, headers)
             front.fail(exchange.call_id, exchange.status, status_message(body), trailers)
-        elif DIGEST in exchange.headers:
+        elif headers:
             front.respond(exchange.call_id, body, None, trailers_of(exchange.request_id, headers))
         else:
             front.respond(exchange.call_id, body)

@@ -22,7 +22,6 @@ from inferd.protocols.grpc.health import Health
 from inferd.protocols.grpc.reflection import Reflection
 from inferd.protocols.grpc.service import GrpcService, Method, StreamEndpoint, refuse
 from inferd.protocols.shared.context import ProtocolContext
-from inferd.protocols.shared.endpoint import DIGEST
 from inferd.server.front import Front, new_request_id
 from inferd.server.settings import Settings
 from inferd.serving.servable import Servable
@@ -176,7 +175,7 @@ class GrpcServer:
             self._log(exchange, context)
             if exchange.status != OK:
                 await _abort(context, exchange)
-            if DIGEST in headers:
+            if exchange.answer_headers:
                 context.set_trailing_metadata(trailers_of(exchange.request_id, exchange.answer_headers))
             return exchange.answer
 

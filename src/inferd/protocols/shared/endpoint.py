@@ -19,6 +19,7 @@ from inferd.abc import Exchange, Target
 from inferd.core.errors import Cancelled, InferdError, InvalidRequest, ModelNotLoaded
 from inferd.core.messages import InferenceRequest
 from inferd.protocols.shared.context import ProtocolContext
+from inferd.protocols.shared.details import DETAILS, with_details
 from inferd.protocols.shared.target import target_of
 from inferd.serving.servable import Servable, Ticket
 
@@ -71,7 +72,7 @@ class Binding:
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """A protocol's name, and how it words an error: ``phrase(error, request_id)`` gives status and body. Without
-    ``has_headers`` those of an answer reach nobody, unless the request asks for a digest."""
+    ``has_headers`` an answer has some only where an experiment or the request asks for them."""
 
     protocol: str
     error_type: bytes
@@ -158,7 +159,9 @@ class HotEndpoint:
             body, extra = reply.encode(outputs)
             encoded_ns = monotonic_ns()
             lines = b""
-            if self._has_headers or DIGEST in exchange.headers:
+            if DETAILS in exchange.headers:
+                body = with_details(body, reply.content_type, ticket, exchange.request_id)
+            if self._has_headers or ticket.head or DIGEST in exchange.headers:
                 lines = self._headers(ticket, reply, extra, exchange, request, encoded_ns)
             exchange.respond(200, lines, body)
         except Cancelled:
