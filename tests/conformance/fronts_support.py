@@ -92,12 +92,14 @@ class Wire:
 
 
 class Served:
-    """A running server over one live model."""
+    """A running server over one live model, and ``others`` by their names."""
 
-    def __init__(self, model, **flags):
+    def __init__(self, model, others=None, **flags):
         settings, _ = load_settings(file=None, env={}, flags={"port": 0, "keep_alive_s": 30.0, **flags})
         self.model = model
-        self.handle = ServerHandle(settings, [wanted_object(model, "double", model_defaults(settings))])
+        models = {"double": model, **(others or {})}
+        wanted = [wanted_object(each, name, model_defaults(settings)) for name, each in models.items()]
+        self.handle = ServerHandle(settings, wanted)
         self.port = int(self.handle.url.rpartition(":")[2])
         self._wires = []
         self.wait_until_ready()
@@ -109,8 +111,8 @@ class Served:
             time.sleep(0.01)
         raise AssertionError(self.get("/ready").body)
 
-    def wire(self):
-        self._wires.append(Wire(self.port))
+    def wire(self, port=None):
+        self._wires.append(Wire(port or self.port))
         return self._wires[-1]
 
     def ask(self, raw):

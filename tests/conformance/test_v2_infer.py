@@ -109,6 +109,14 @@ def test_binary_output_may_be_asked_for_all_outputs_at_once(double):
     assert "inference-header-content-length" in reply.headers
 
 
+def test_generate_gives_the_golden_answer(double):
+    reply = double.ask(request("/v2/models/double/generate", b'{"id":"a","x":[1,2]}'))
+    golden = b'{"id":"a","model_name":"double","model_version":"1","y":[2.0,4.0]}'
+    assert (reply.status, reply.body) == (200, golden)
+    streamed = double.ask(request("/v2/models/double/generate_stream", b'{"id":"a","x":[1,2]}'))
+    assert (streamed.status, streamed.body) == (200, b"data: " + golden + b"\n\n")
+
+
 @pytest.mark.parametrize(
     ("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("zstd", zstd.compress)]
 )
