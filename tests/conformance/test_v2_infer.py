@@ -37,6 +37,14 @@ class Double:
         return x * 2
 
 
+class Text(Double):
+    inputs = {"text": "BYTES[-1]"}
+    outputs = {"back": "BYTES[-1]"}
+
+    def predict(self, text):
+        return text
+
+
 @pytest.fixture(scope="module", params=["hot", "asgi"])
 def double(request):
     served = Served(Double(), front=request.param)
@@ -107,6 +115,33 @@ def test_binary_in_and_out_is_the_golden_message(double):
 def test_binary_output_may_be_asked_for_all_outputs_at_once(double):
     reply = double.ask(infer({**X, "parameters": {"binary_data_output": True}}))
     assert "inference-header-content-length" in reply.headers
+
+
+def test_a_body_may_be_the_one_tensor_and_nothing_else(double):
+    no_json = "Inference-Header-Content-Length: 0"
+    for rows in (1, 3, 0):
+        raw = np.arange(2 * rows, dtype="<f4").tobytes()
+        reply = double.ask(request(INFER, raw, headers=(no_json,)))
+        length = int(reply.headers["inference-header-content-length"])
+        assert json.loads(reply.body[:length])["outputs"][0]["shape"] == [rows, 2]
+        assert reply.body[length:] == (2 * np.arange(2 * rows, dtype="<f4")).tobytes()
+    for size in (1, 7, 9):
+        reply = double.ask(request(INFER, b"x" * size, headers=(no_json,)))
+        assert (reply.status, "binary_data_size" in reply.json["error"]) == (400, True)
+
+
+def test_such_a_body_is_a_text_without_its_length_where_the_model_takes_one():
+    served = Served(Text())
+    try:
+        reply = served.ask(request(INFER, b"\xffa text", headers=("Inference-Header-Content-Length: 0",)))
+        assert reply.body.endswith(struct.pack("<I", 7) + b"\xffa text")
+    finally:
+        served.stop()
+
+
+def test_such_a_body_is_refused_by_a_model_of_several_inputs(many):
+    reply = many.ask(request(INFER, b"12345678", headers=("Inference-Header-Content-Length: 0",)))
+    assert (reply.status, "has no JSON" in reply.json["error"]) == (400, True)
 
 
 def test_generate_gives_the_golden_answer(double):

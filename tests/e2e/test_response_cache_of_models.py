@@ -37,6 +37,15 @@ def ask(process, path, body):
     return json.loads(answer)
 
 
+def test_v2s_statistics_count_what_was_cached(served):
+    for value in (1, 2, 1, 1):
+        ask(served, "/predict", {"instances": [[value]]})
+    (statistics,) = served.json("/v2/models/m/stats")["model_stats"]
+    counted = {name: each["count"] for name, each in statistics["inference_stats"].items()}
+    assert (counted["cache_hit"], counted["cache_miss"], counted["success"]) == (2, 2, 4)
+    assert (statistics["inference_count"], statistics["execution_count"]) == (2, 2)
+
+
 def test_equal_requests_get_one_answer_until_the_version_is_loaded_anew(served):
     first = ask(served, "/predict", {"instances": [[1]]})["predictions"]
     assert ask(served, "/predict", {"instances": [[1]]})["predictions"] == first

@@ -69,10 +69,13 @@ class OipCodec:
         encoding = accepted_encoding(accept) if accept is not None else b""
         length = headers.get(HEADER_LENGTH)
         memory = CallerMemory(self._regions, headers) if self._regions is not None else None
-        if length is not None:
-            plan, inputs, id_member = self._decode_binary(body, _header_bytes(length, body), memory)
-        else:
+        if length is None:
             plan, inputs, id_member = self._decode_known(body) or self._decode_any(body, len(body), memory)
+        elif length == b"0":
+            plan, body = self._planner.raw(body)
+            inputs, id_member = self._tensors(plan, body, 0, None, exact=True), b""
+        else:
+            plan, inputs, id_member = self._decode_binary(body, _header_bytes(length, body), memory)
         request = InferenceRequest(inputs, wanted=plan.wanted, parameters=plan.parameters, deadline_ns=plan.timeout_ns)
         return request, OipReply(plan.form, id_member, encoding, memory)
 

@@ -113,6 +113,29 @@ class Planner:
             form,
         )
 
+    def raw(self, body: bytes) -> tuple[Plan, bytes]:
+        """The plan of a body that is the one input's bytes and nothing else, and these bytes as other requests have
+        them: a text comes without its length. The shape follows from the size, and the answer is binary too.
+
+        Raises ``InvalidRequest``.
+        """
+        specs = self._signature.inputs
+        is_text = [spec.datatype for spec in specs] == ["BYTES"]
+        if len(specs) != 1 or (sum(size == -1 for size in specs[0].shape) > 1 and not is_text):
+            refuse("the body has no JSON, and the shape of the model's inputs does not follow from its size", "", None)
+        spec = specs[0]
+        if is_text:
+            body = len(body).to_bytes(LENGTH_BYTES, "little") + body
+        row_bytes = prod(size for size in spec.shape if size != -1) * spec.dtype.itemsize
+        rows = 1 if is_text or not row_bytes else len(body) // row_bytes
+        tensor = {
+            "name": spec.name,
+            "datatype": spec.datatype,
+            "shape": [rows if size == -1 else size for size in spec.shape],
+            "parameters": {"binary_data_size": len(body)},
+        }
+        return self.plan({"inputs": [tensor], "parameters": {"binary_data_output": True}}), body
+
     def _inputs(self, entries: Any) -> tuple[TensorPlan, ...]:
         if type(entries) is not list:
             refuse(f"inputs is {kind_of(entries)} where an array of tensors is expected", "inputs", entries)

@@ -2,7 +2,8 @@
 
 Shape: Triton's "Statistics Extension". ``inference_count`` counts rows, ``execution_count`` batches, ``last_inference``
 is in milliseconds since 1970, every ``ns`` is a sum. ``compute_input`` is the time from leaving the queue to the start
-of the model, ``compute_output`` the encoding of the answer; per batch size only the model's own time is kept.
+of the model, ``compute_output`` the encoding of the answer; per batch size only the model's own time is kept, and
+of the cache only what it counted.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def _request_statistics(metrics: VersionMetrics) -> dict[str, Any]:
         "compute_input": _sum(sum(metrics.batch_wait[:-1]), metrics.batch_wait[-1]),
         "compute_infer": _sum(sum(metrics.compute[:-1]), metrics.compute[-1]),
         "compute_output": _sum(sum(metrics.encode[:-1]), metrics.encode[-1]),
-        "cache_hit": _sum(0, 0),
-        "cache_miss": _sum(0, 0),
+        "cache_hit": _sum(metrics.cached.get("hit", 0) + metrics.cached.get("shared", 0), 0),
+        "cache_miss": _sum(metrics.cached.get("miss", 0), 0),
     }
 
 
