@@ -7,16 +7,15 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from inferd.core.errors import LoadFailed
 
 logger = logging.getLogger("inferd.sources")
 
-CHUNK_BYTES = 8 << 20
-PROGRESS_S = 5.0
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.5
 
@@ -32,6 +31,25 @@ class RemoteFile:
     changed_s: float = 0.0
 
 
+class Store(Protocol):
+    """A place of files that a ``Mirror`` keeps a local folder like. Both methods raise whatever its library does."""
+
+    name: str
+    """What the folder is called; "" where the place has no name."""
+    identity: str
+    """What tells it from every other place."""
+
+    def files(self) -> Mapping[str, RemoteFile]:
+        """Every file by its path below the root, "" for a root that is one file; there is one at least. Used by one
+        thread at a time."""
+        ...
+
+    def append(self, file: RemoteFile, partial: Path) -> None:
+        """Write what is missing of ``file`` to the end of ``partial``, which may be there from another attempt. Used by
+        several threads."""
+        ...
+
+
 class BlobCache:
     """Files under ``root``, named by their SHA-256; an index remembers which remote file had which. Safe to share
     between threads and processes. Together they take at most ``max_bytes``, 0: no bound; those in use stay."""
@@ -44,10 +62,10 @@ class BlobCache:
         for folder in (self._blobs, self._index, self._partial):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def place(self, filesystem: Any, file: RemoteFile, target: Path) -> None:
+    def place(self, store: Store, file: RemoteFile, target: Path) -> None:
         """Put the content of ``file`` at ``target``, as a link where the disk has them. Raises ``LoadFailed``."""
         key = hashlib.sha256(f"{file.path}\0{file.size_bytes}\0{file.tag}".encode()).hexdigest()
-        blob = self._known(key) or self._download(filesystem, file, key)
+        blob = self._known(key) or self._download(store, file, key)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(blob, target)
@@ -72,14 +90,14 @@ class BlobCache:
         blob = self._blobs / json.loads(entry.read_text())["sha256"]
         return blob if blob.is_file() else None
 
-    def _download(self, filesystem: Any, file: RemoteFile, key: str) -> Path:
+    def _download(self, store: Store, file: RemoteFile, key: str) -> Path:
         partial = self._partial / key
         pause_s = FIRST_PAUSE_S
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                _continue(filesystem, file, partial)
+                store.append(file, partial)
                 break
-            # Each file system raises its own kinds of errors.
+            # Each store raises its own kinds of errors.
             except Exception as error:
                 if attempt == ATTEMPTS or isinstance(error, FileNotFoundError | PermissionError):
                     raise LoadFailed(f"{file.path} cannot be fetched: {_reason(error)}") from None
@@ -98,20 +116,6 @@ class BlobCache:
         entry.write_text(json.dumps({"sha256": digest, "path": file.path}))
         entry.replace(self._index / key)
         return blob
-
-
-def _continue(filesystem: Any, file: RemoteFile, partial: Path) -> None:
-    """Append what is missing of ``file``."""
-    told_s = time.monotonic()
-    with partial.open("ab") as out:
-        while out.tell() < file.size_bytes:
-            piece = filesystem.cat_file(file.path, start=out.tell(), end=min(out.tell() + CHUNK_BYTES, file.size_bytes))
-            if not piece:
-                raise OSError("the store sent nothing more")
-            out.write(piece)
-            if time.monotonic() - told_s > PROGRESS_S:
-                told_s = time.monotonic()
-                logger.info("%s: %d of %d MiB", file.path, out.tell() >> 20, file.size_bytes >> 20)
 
 
 def _reason(error: Exception) -> str:

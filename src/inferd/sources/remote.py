@@ -1,4 +1,4 @@
-"""Repositories on object stores and web servers, through fsspec: a local folder that looks like the remote one.
+"""Repositories on object stores, web servers and in registries: a local folder that looks like the remote one.
 
 Folders of versions are there with a stub in them; what a version holds is fetched when it is to be loaded.
 """
@@ -14,27 +14,23 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from inferd.core.errors import ConfigError, LoadFailed, MissingExtra
-from inferd.sources.blobs import BlobCache, RemoteFile
+from inferd.core.errors import LoadFailed
+from inferd.sources.blobs import BlobCache, RemoteFile, Store
+from inferd.sources.filesystem import FileSystemStore
+from inferd.sources.registry import SCHEME, RegistryStore
 
 logger = logging.getLogger("inferd.sources")
 
 STUB = ".remote.json"
 """In a version's folder until it is fetched: its files."""
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "az": "azure"}
 _AT_ONCE = 4
-_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
-_TAGS = ("ETag", "etag", "checksum", "md5Hash", "content_md5", *_TIMES)
-"""What file systems tell of a file's content or time, the best first."""
 
 
 def is_remote(path: str) -> bool:
-    """Whether ``path`` is a URL such as ``s3://bucket/models``."""
-    return "://" in path
+    """Whether ``path`` is a URL such as ``s3://bucket/models``, or a model of a registry."""
+    return "://" in path or path.startswith(SCHEME)
 
 
 class Mirror:
@@ -43,12 +39,12 @@ class Mirror:
     def __init__(self, url: str, cache: Path, max_bytes: int = 0) -> None:
         """Raises ``MissingExtra`` and ``ConfigError`` for a URL that nothing here reads."""
         self.url = url.rstrip("/")
-        self._filesystem, self._root = _open(self.url)
+        self._store = open_store(self.url)
         self._cache = BlobCache(cache, max_bytes)
-        key = hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        key = hashlib.sha256(self._store.identity.encode()).hexdigest()[:16]
         self._home = cache / "mirrors" / key
         self._state = cache / "state" / key
-        self.path = self._home / (PurePosixPath(self._root).name or "models")
+        self.path = self._home / (self._store.name or "models")
         self._fetched: set[str] = set()
 
     def refresh(self) -> None:
@@ -58,7 +54,7 @@ class Mirror:
         if files.keys() == {""}:
             self._home.mkdir(parents=True, exist_ok=True)
             self.path.unlink(missing_ok=True)
-            self._cache.place(self._filesystem, files[""], self.path)
+            self._cache.place(self._store, files[""], self.path)
             return
         self.path.mkdir(parents=True, exist_ok=True)
         versions: dict[str, dict[str, RemoteFile]] = {}
@@ -83,7 +79,7 @@ class Mirror:
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="inferd-fetch") as pool:
-            placed = [pool.submit(self._cache.place, self._filesystem, f, partial / n) for n, f in files.items()]
+            placed = [pool.submit(self._cache.place, self._store, f, partial / n) for n, f in files.items()]
             for each in placed:
                 each.result()
         partial.mkdir(exist_ok=True)
@@ -93,30 +89,17 @@ class Mirror:
         self._fetched.add(folder.relative_to(self.path).as_posix())
 
     def _list(self) -> Mapping[str, RemoteFile]:
-        """Every remote file by its path below the root; "" for a root that is one file."""
+        """Every remote file by its path below the root, without hidden ones."""
         try:
-            self._filesystem.invalidate_cache()
-            found = self._filesystem.find(self._root, detail=True)
-        # Each file system raises its own kinds of errors.
+            found = self._store.files()
+        except LoadFailed:
+            raise
+        # Each store raises its own kinds of errors.
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
             raise LoadFailed(f"{self.url} cannot be listed: {reason}") from None
-        if not found:
-            raise LoadFailed(f"{self.url} holds no files, or does not exist")
-        files = {}
-        for path, info in found.items():
-            below = PurePosixPath(path).relative_to(PurePosixPath(self._root)).as_posix() if path != self._root else ""
-            if any(part.startswith(".") for part in PurePosixPath(below).parts):
-                continue
-            files["" if below == "." else below] = self._file(path, info)
-        return files
-
-    def _file(self, path: str, info: Mapping[str, Any]) -> RemoteFile:
-        if info.get("size") is None:
-            info = self._filesystem.info(path)
-        tag = next((str(info[mark]) for mark in _TAGS if info.get(mark)), "")
-        changed = next((info[mark] for mark in _TIMES if info.get(mark)), 0)
-        return RemoteFile(path, int(info.get("size") or 0), tag, _seconds(changed))
+        hidden = {path for path in found if any(part.startswith(".") for part in PurePosixPath(path).parts)}
+        return {path: file for path, file in found.items() if path not in hidden}
 
     def _place_plain(self, path: str, file: RemoteFile) -> None:
         """A file outside versions, such as a ``model.toml``."""
@@ -126,7 +109,7 @@ class Mirror:
             return
         fresh = target.with_name(f".{target.name}.partial")
         fresh.unlink(missing_ok=True)
-        self._cache.place(self._filesystem, file, fresh)
+        self._cache.place(self._store, file, fresh)
         fresh.replace(target)
         self._remember(target, mark)
 
@@ -188,23 +171,6 @@ def _split(path: str) -> tuple[str, str]:
     return "", path
 
 
-def _seconds(changed: object) -> float:
-    """A time as file systems tell it, in seconds since 1970; 0 for what is none."""
-    if isinstance(changed, datetime):
-        return changed.timestamp()
-    return float(changed) if isinstance(changed, int | float) else 0.0
-
-
-def _open(url: str) -> tuple[Any, str]:
-    scheme = url.partition("://")[0]
-    try:
-        import fsspec
-    except ImportError as error:
-        raise MissingExtra(url, EXTRAS.get(scheme, "remote")) from error
-    try:
-        filesystem, root = fsspec.url_to_fs(url)
-    except ImportError as error:
-        raise MissingExtra(url, EXTRAS.get(scheme, "remote")) from error
-    except ValueError as error:
-        raise ConfigError(f"{url}: {error}") from None
-    return filesystem, root.rstrip("/")
+def open_store(url: str) -> Store:
+    """Where ``url`` leads. Raises ``MissingExtra`` and ``ConfigError`` for one that nothing here reads."""
+    return RegistryStore(url) if url.startswith(SCHEME) else FileSystemStore(url)
