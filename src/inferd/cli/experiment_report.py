@@ -1,11 +1,16 @@
-"""``inferd experiment report``: judge an experiment by a log of exposures and outcomes, without a server."""
+"""``inferd experiment report``: judge an experiment by a log of exposures and outcomes, or ask a running server."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from inferd.cli.experiment_server import path_of
+from inferd.cli.models import ask, server_options
+from inferd.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from inferd.experiments.answers import AnswerComparison
@@ -19,27 +24,38 @@ Examples:
   inferd experiment report log.csv --definition ranker.toml
   inferd experiment report monday.csv tuesday.csv --definition ranker.toml --html report.html
   inferd experiment report log.csv --definition ranker.toml --json | jq .comparisons
+  inferd experiment report --experiment ranker-2 --url https://models.example
 """
 )
-@click.argument("logs", metavar="LOG.csv...", nargs=-1, required=True)
-@click.option("--definition", metavar="EXPERIMENT.toml", required=True, help="The experiment's definition.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.argument("logs", metavar="[LOG.csv...]", nargs=-1)
+@click.option("--definition", metavar="EXPERIMENT.toml", help="The definition of the logs' experiment.")
+@click.option("--experiment", metavar="ID", help="Ask a running server about this experiment, in place of logs.")
 @click.option("--html", metavar="FILE", help="Also write the report as an HTML page with drawings.")
-def command(logs: tuple[str, ...], definition: str, as_json: bool, html: str | None) -> None:
-    """Judge an experiment by the exposures and outcomes in LOG.csv.
+@server_options
+def command(
+    logs: tuple[str, ...],
+    definition: str | None,
+    experiment: str | None,
+    html: str | None,
+    url: str,
+    api_key: str,
+    as_json: bool,
+) -> None:
+    """Judge an experiment by the exposures and outcomes in LOG.csv, or by what a running server has of them.
 
-    Each row names a unit and its variant, and holds the metrics' columns; a unit may have many rows. An empty cell
-    means no outcome. A column timestamp (ISO 8601, or seconds since 1970) lets the report say how many days are left.
+    Each row of a log names a unit and its variant, and holds the metrics' columns; a unit may have many rows. An empty
+    cell means no outcome. A column timestamp (ISO 8601, or seconds since 1970) lets the report say how many days are
+    left.
     """
-    from inferd.experiments.columns_csv import read_csv_columns
-    from inferd.experiments.definition_toml import read_experiment
-    from inferd.experiments.report import report
-    from inferd.experiments.report_html import report_html
-    from inferd.experiments.summary import summarise
-
-    experiment = read_experiment(Path(definition))
-    found = report(experiment, summarise(experiment, read_csv_columns([Path(log) for log in logs], experiment)))
+    if (experiment is None) == (not logs) or (definition is None) != (not logs):
+        raise click.UsageError("give either LOG.csv with --definition, or --experiment of a running server")
+    if experiment is not None:
+        found = _asked(experiment, url, api_key)
+    else:
+        found = _judged([Path(log) for log in logs], Path(definition or ""))
     if html:
+        from inferd.experiments.report_html import report_html
+
         Path(html).write_text(report_html(found), encoding="utf-8")
     if as_json:
         import orjson
@@ -47,6 +63,28 @@ def command(logs: tuple[str, ...], definition: str, as_json: bool, html: str | N
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
     else:
         _print(found)
+
+
+def _judged(logs: Sequence[Path], definition: Path) -> Report:
+    from inferd.experiments.columns_csv import read_csv_columns
+    from inferd.experiments.definition_toml import read_experiment
+    from inferd.experiments.report import report
+    from inferd.experiments.summary import summarise
+
+    experiment = read_experiment(definition)
+    return report(experiment, summarise(experiment, read_csv_columns(logs, experiment)))
+
+
+def _asked(experiment: str, url: str, api_key: str) -> Report:
+    from pydantic import TypeAdapter, ValidationError
+
+    from inferd.experiments.report import Report
+
+    answer = ask(url, api_key, "GET", f"{path_of(experiment)}/report")
+    try:
+        return TypeAdapter(Report).validate_python(answer)
+    except ValidationError:
+        raise ConfigError(f"the report of {url} is not one that this inferd reads; is it of another release?") from None
 
 
 def _print(report: Report) -> None:

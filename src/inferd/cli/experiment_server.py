@@ -33,7 +33,7 @@ def list_experiments(archived: bool, url: str, api_key: str, as_json: bool) -> N
 @server_options
 def show(experiment: str, url: str, api_key: str, as_json: bool) -> None:
     """One experiment of a running server, its variants and their counts."""
-    _show(ask(url, api_key, "GET", _path(experiment)), as_json)
+    _show(ask(url, api_key, "GET", path_of(experiment)), as_json)
 
 
 @click.command(
@@ -58,7 +58,7 @@ def create(file: str, start: bool, url: str, api_key: str, as_json: bool) -> Non
 def change(file: str, version: int, url: str, api_key: str, as_json: bool) -> None:
     """Replace the definition that a running server keeps by the one in a file."""
     values = _values(file)
-    _show(ask(url, api_key, "PUT", _path(values["id"]), {**values, "version": version}), as_json)
+    _show(ask(url, api_key, "PUT", path_of(values["id"]), {**values, "version": version}), as_json)
 
 
 @click.command()
@@ -66,7 +66,7 @@ def change(file: str, version: int, url: str, api_key: str, as_json: bool) -> No
 @server_options
 def start(experiment: str, url: str, api_key: str, as_json: bool) -> None:
     """Run an experiment of a running server, for the first time or again."""
-    _show(ask(url, api_key, "POST", f"{_path(experiment)}/start"), as_json)
+    _show(ask(url, api_key, "POST", f"{path_of(experiment)}/start"), as_json)
 
 
 @click.command()
@@ -74,7 +74,7 @@ def start(experiment: str, url: str, api_key: str, as_json: bool) -> None:
 @server_options
 def advance(experiment: str, url: str, api_key: str, as_json: bool) -> None:
     """Let a ramp go on to its next step now, whatever it waits for."""
-    _show(ask(url, api_key, "POST", f"{_path(experiment)}/advance"), as_json)
+    _show(ask(url, api_key, "POST", f"{path_of(experiment)}/advance"), as_json)
 
 
 @click.command()
@@ -83,7 +83,7 @@ def advance(experiment: str, url: str, api_key: str, as_json: bool) -> None:
 @server_options
 def stop(experiment: str, why: str, url: str, api_key: str, as_json: bool) -> None:
     """The kill switch: everyone gets the model's usual version, until it is started again."""
-    _show(ask(url, api_key, "POST", f"{_path(experiment)}/stop?why={quote(why)}"), as_json)
+    _show(ask(url, api_key, "POST", f"{path_of(experiment)}/stop?why={quote(why)}"), as_json)
 
 
 @click.command(
@@ -104,7 +104,7 @@ def promote(experiment: str, variant: str, label: str, force: bool, url: str, ap
     find it inside every guardrail.
     """
     body = {"variant": variant, "label": label, "force": force}
-    answer = ask(url, api_key, "POST", f"{_path(experiment)}/promote", body)
+    answer = ask(url, api_key, "POST", f"{path_of(experiment)}/promote", body)
     if as_json:
         click.echo(json.dumps(answer))
         return
@@ -118,7 +118,7 @@ def promote(experiment: str, variant: str, label: str, force: bool, url: str, ap
 @server_options
 def archive(experiment: str, url: str, api_key: str, as_json: bool) -> None:
     """End an experiment for good; its report and history stay."""
-    _show(ask(url, api_key, "DELETE", _path(experiment)), as_json)
+    _show(ask(url, api_key, "DELETE", path_of(experiment)), as_json)
 
 
 @click.command()
@@ -127,7 +127,7 @@ def archive(experiment: str, url: str, api_key: str, as_json: bool) -> None:
 @server_options
 def history(experiment: str, limit: int, url: str, api_key: str, as_json: bool) -> None:
     """What changed in an experiment, by whom and why; the latest first."""
-    answer = ask(url, api_key, "GET", f"{_path(experiment)}/history?limit={limit}")
+    answer = ask(url, api_key, "GET", f"{path_of(experiment)}/history?limit={limit}")
     if as_json:
         click.echo(json.dumps(answer))
         return
@@ -146,7 +146,8 @@ def _values(file: str) -> dict[str, Any]:
     return values_of(read_experiment(Path(file)))
 
 
-def _path(experiment: str) -> str:
+def path_of(experiment: str) -> str:
+    """Where a server's routes of ``experiment`` begin."""
     return f"{_ALL}/{quote(experiment, safe='')}"
 
 

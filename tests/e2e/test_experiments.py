@@ -1,0 +1,90 @@
+"""Experiments of a real server, asked by the command."""
+
+import json
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+from serve_support import CLEAN, INFERD, Process
+
+MODEL = """
+import numpy as np
+
+class Model:
+    inputs = {"x": "FP32[-1, 1]"}
+    outputs = {"version": "INT64[-1]"}
+    batchable = True
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.full(len(x), VERSION)
+"""
+EXPERIMENT = """\
+id = "ranker-2"
+model = "ranker"
+unit = "header:X-User"
+[[variant]]
+name = "control"
+target = "ranker@1"
+[[variant]]
+name = "candidate"
+target = "ranker@2"
+[[metric]]
+name = "click"
+kind = "mean"
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    for version in (1, 2):
+        (folder / "ranker" / str(version)).mkdir(parents=True)
+        (folder / "ranker" / str(version) / "model.py").write_text(MODEL.replace("VERSION", str(version)))
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "ranker.toml").write_text(EXPERIMENT)
+    arguments = ("ranker", "--version-policy", "all", "--experiments", "experiments", "--grpc-port", "0")
+    with Process(folder, "serve", *arguments) as process:
+        yield process.wait_ready()
+
+
+def command(server, *arguments):
+    """``inferd experiment ARGUMENTS``, asking ``server``."""
+    done = subprocess.run(
+        [*INFERD, "experiment", *arguments, "--url", f"http://127.0.0.1:{server.port}"],
+        capture_output=True,
+        text=True,
+        env=CLEAN,
+        timeout=60,
+    )
+    return SimpleNamespace(code=done.returncode, out=done.stdout, error=done.stderr)
+
+
+def test_the_command_prints_the_report_of_a_running_server(server, tmp_path):
+    for number in range(40):
+        prediction = server.predict([[number]], X_User=f"user-{number}")[1]["inferd-prediction-id"]
+        outcome = {"prediction_id": prediction, "metric": "click", "value": number % 3}
+        server.ask("POST", "/feedback", json.dumps(outcome), {"Content-Type": "application/json"})
+    page = tmp_path / "report.html"
+    printed = command(server, "report", "--experiment", "ranker-2", "--html", str(page))
+    assert (printed.code, printed.error) == (0, "")
+    assert printed.out.startswith("ranker-2: 40 units")
+    assert "click (mean), candidate against control" in printed.out
+    assert "of every prediction, without feedback" in printed.out
+    assert "Experiment ranker-2" in page.read_text()
+    plain = command(server, "report", "--experiment", "ranker-2", "--json")
+    assert json.loads(plain.out) == server.json("/admin/experiments/ranker-2/report")
+
+
+def test_an_experiment_that_the_server_does_not_know_is_told(server):
+    refused = command(server, "report", "--experiment", "nobody")
+    assert (refused.code, refused.out) == (2, "")
+    assert "no experiment 'nobody'; there are: ranker-2" in refused.error
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("log.csv",), ("--definition", "a.toml"), ("log.csv", "--definition", "a", "--experiment", "b")]
+)
+def test_a_report_is_of_logs_or_of_a_server(server, arguments):
+    refused = command(server, "report", *arguments)
+    assert refused.code == 2
+    assert "give either LOG.csv with --definition, or --experiment" in refused.error
