@@ -12,6 +12,9 @@ import socket
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -21,6 +24,7 @@ from models import model_path
 
 from inferd.protocols.grpc.schema import message_class
 
+START_TIMEOUT_S = 60.0
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -70,24 +74,51 @@ def rate(port: int, connections: int, seconds: int, body: Path) -> float:
 
 
 def check(port: int, body: bytes) -> None:
-    """Raise unless the server answers this very request: h2load looks at HTTP's status only."""
+    """Raise unless the server answers this request, once its model is loaded: h2load sees HTTP's status only."""
+    end = time.monotonic() + START_TIMEOUT_S
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        assert channel.unary_unary(METHOD)(body, timeout=60, wait_for_ready=True)
+        while True:
+            try:
+                assert channel.unary_unary(METHOD)(body, timeout=START_TIMEOUT_S, wait_for_ready=True)
+                return
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > end:
+                    raise
+            time.sleep(0.05)
 
 
-def measure(ports: dict[str, int], connections: int, options: argparse.Namespace, body: Path) -> None:
-    """Print medians of rounds in which all take turns."""
-    rounds = [
-        {name: rate(port, connections, options.seconds, body) for name, port in ports.items()}
-        for _ in range(options.rounds)
-    ]
-    echo = statistics.median(each["echo"] for each in rounds)
-    print(f"{connections} connections: echo {echo:.0f} calls/s")
-    for name in list(ports)[1:]:
-        ratios = [each[name] / each["echo"] for each in rounds]
-        calls = statistics.median(each[name] for each in rounds)
-        spread = f"[{min(ratios):.2f}-{max(ratios):.2f}]"
-        print(f"  {name}: {calls:.0f} calls/s, {statistics.median(ratios):.2f} of echo {spread}")
+def measure(ports: dict[str, int], connections: int, rounds: int, seconds: int, body: Path) -> dict[str, list[float]]:
+    """Calls a second of each side in rounds in which all take turns."""
+    taken: dict[str, list[float]] = {name: [] for name in ports}
+    for _ in range(rounds):
+        for name, port in ports.items():
+            taken[name].append(rate(port, connections, seconds, body))
+    return taken
+
+
+@contextmanager
+def running() -> Iterator[tuple[dict[str, int], Path]]:
+    """Start the sides; their ports by name, the echo's first, and a file with the message that each has answered."""
+    ports = {name: free_port() for name in ("echo", "grpcio", "native")}
+    folder = str(model_path("logistic").parents[1])
+    inferd = [sys.executable, "-c", "from inferd.cli.main import main; main()", "serve", folder]
+    commands = [[sys.executable, __file__, "--echo", str(ports["echo"])]]
+    for name in ("grpcio", "native"):
+        flags = ["--port", str(free_port()), "--grpc-port", str(ports[name]), "--grpc-front", name]
+        commands.append([*inferd, *flags])
+    processes = [subprocess.Popen(each, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for each in commands]
+    message = request_bytes()
+    try:
+        for port in ports.values():
+            check(port, message)
+        with NamedTemporaryFile() as file:
+            file.write(b"\0" + len(message).to_bytes(4, "big") + message)
+            file.flush()
+            yield ports, Path(file.name)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def main() -> None:
@@ -99,27 +130,14 @@ def main() -> None:
     if options.echo:
         asyncio.run(echo(options.echo))
         return
-    names = ("echo", "grpcio", "native")
-    ports = {name: free_port() for name in names}
-    folder = str(model_path("logistic").parents[1])
-    inferd = [sys.executable, "-c", "from inferd.cli.main import main; main()", "serve", folder]
-    commands = [[sys.executable, str(Path(__file__)), "--echo", str(ports["echo"])]]
-    for name in names[1:]:
-        flags = ["--port", str(free_port()), "--grpc-port", str(ports[name]), "--grpc-front", name]
-        commands.append([*inferd, *flags])
-    processes = [subprocess.Popen(each, stderr=subprocess.DEVNULL) for each in commands]
-    message = request_bytes()
-    try:
-        for port in ports.values():
-            check(port, message)
-        with NamedTemporaryFile() as file:
-            file.write(b"\0" + len(message).to_bytes(4, "big") + message)
-            file.flush()
-            for connections in (1, 64):
-                measure(ports, connections, options, Path(file.name))
-    finally:
-        for process in processes:
-            process.kill()
+    with running() as (ports, body):
+        for connections in (1, 64):
+            taken = measure(ports, connections, options.rounds, options.seconds, body)
+            print(f"{connections} connections: echo {statistics.median(taken['echo']):.0f} calls/s")
+            for name in ("grpcio", "native"):
+                ratios = [ours / bare for ours, bare in zip(taken[name], taken["echo"], strict=True)]
+                spread = f"{statistics.median(ratios):.2f} of echo [{min(ratios):.2f}-{max(ratios):.2f}]"
+                print(f"  {name}: {statistics.median(taken[name]):.0f} calls/s, {spread}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The benchmark: every row of the table in one run, each side started and stopped here, rounds interleaved.
 
-Usage: run.py [--only small,mlp] [--rounds 5] [--seconds 4] [--markdown]. Needs wrk; node's rows need node and npm.
+Usage: run.py [--only small,mlp] [--rounds 5] [--seconds 4] [--markdown]. Needs wrk; node's rows need node and npm,
+those of gRPC h2load (nghttp2).
 Ratios are taken within a round and shown as median [min-max]: this machine's speed may drift, both sides drift alike.
 """
 
@@ -21,8 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
+import grpc_calls
 import raw
-from load import JSON, NPY, Figures, body_of, check_answers, measure
+from forms import JSON, NPY, TFSERVING, V2, V2_BINARY, Form
+from load import Figures, check_answers, measure
 from models import example, model_path
 from sides import Server, have_node, install_node, running
 
@@ -32,20 +35,22 @@ PACKAGES = ("inferd", "onnxruntime", "fastapi", "uvicorn", "uvloop", "numpy", "o
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One model asked over one number of connections. ``raw_batches`` are the sizes that raw may choose from."""
+    """One model asked over one number of connections. ``raw_batches`` are the sizes that raw may choose from;
+    ``others`` are further forms in which ours is asked."""
 
     name: str
     model: str
-    content_type: str
+    form: Form
     connections: int
     sides: tuple[str, ...]
     raw_batches: tuple[int, ...] = ()
+    others: tuple[Form, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row of the table: ``side`` against ``against`` in one work. ``p50`` and absolute figures must stay below
-    their bar, rates above."""
+    """One row of the table: ``side`` against ``against`` in one work; another form of ours is a side too, by its name.
+    ``p50`` and absolute figures must stay below their bar, rates above."""
 
     title: str
     work: str
@@ -57,10 +62,10 @@ class Bar:
 
 
 WORKS = (
-    Work("small", "logistic", JSON, 64, ("ours", "asgi", "naive", "echo", "node")),
+    Work("small", "logistic", JSON, 64, ("ours", "asgi", "naive", "echo", "node"), others=(V2, TFSERVING)),
     Work("single", "logistic", JSON, 1, ("ours", "naive", "node")),
     Work("trees", "trees", JSON, 4, ("ours", "naive")),
-    Work("image", "image", NPY, 8, ("ours",), raw_batches=(1,)),
+    Work("image", "image", NPY, 8, ("ours",), raw_batches=(1,), others=(V2_BINARY,)),
     Work("mlp", "mlp", JSON, 64, ("ours",), raw_batches=BATCH_SIZES),
 )
 BARS = (
@@ -72,6 +77,13 @@ BARS = (
     Bar("1x4 JSON through --front asgi, 64 connections", "small", "asgi", "naive", 3, 4),
     Bar("1000x30 JSON, boosted trees, 4 connections", "trees", "ours", "naive", 2.5, 3.5),
     Bar("1x(3x224x224) NPY, convolutional net, 8 connections", "image", "ours", "raw", 0.9, 0.97),
+    Bar("1x(3x224x224) V2 binary, convolutional net, 8 connections", "image", "v2-binary", "raw", 0.9, 0.97),
+    Bar("1x4 V2 JSON, logistic regression, 64 connections", "small", "v2", "ours", 0.85, 1),
+    Bar("1x4 TF Serving JSON, logistic regression, 64 connections", "small", "tfserving", "ours", 0.85, 1),
+    Bar("1x4 V2 gRPC, native front, 64 connections", "grpc-64", "native", "echo", 4, 7),
+    Bar("1x4 V2 gRPC, native front, 1 connection", "grpc-1", "native", "echo", 1.3, 1.7),
+    Bar("1x4 V2 gRPC, grpcio, 64 connections", "grpc-64", "grpcio", "echo", 0.8, 1),
+    Bar("1x4 V2 gRPC, grpcio, 1 connection", "grpc-1", "grpcio", "echo", 0.8, 1),
     Bar("1x1024 JSON, MLP 1024-4096-4096-1000, 64 connections", "mlp", "ours", "raw", 0.85, 0.95),
     Bar("process start to ready, one ONNX model, seconds", "start", "ours", "", 1.5, 1.0, "seconds"),
     Bar("resident memory, one tiny ONNX model, MB", "memory", "ours", "", 130, 100, "megabytes"),
@@ -91,13 +103,16 @@ def run_work(work: Work, rounds: int, seconds: float) -> Samples:
         servers = [stack.enter_context(running(side, path)) for side in sides]
         for server in servers:
             wait_ready(server, work)
-            check_answers(server, work.model, work.content_type, session)
-            measure(server, work.model, work.content_type, work.connections, 1)
+        turns = [(server.name, server, work.form) for server in servers]
+        turns += [(form.name, server, form) for form in work.others for server in servers if server.name == "ours"]
+        for _, server, form in turns:
+            check_answers(server, work.model, form, session)
+            measure(server, work.model, form, work.connections, 1)
         for number in range(rounds):
             note(f"{work.name}: round {number + 1} of {rounds}")
-            for server in servers:
-                figures = measure(server, work.model, work.content_type, work.connections, seconds)
-                samples.setdefault((work.name, server.name), []).append(figures)
+            for side, server, form in turns:
+                figures = measure(server, work.model, form, work.connections, seconds)
+                samples.setdefault((work.name, side), []).append(figures)
             if batch:
                 rate = raw.rows_per_s(session, example(work.model, 0)[:1], batch, seconds)
                 samples.setdefault((work.name, "raw"), []).append(Figures(rate, batch / rate * 1e6))
@@ -109,7 +124,17 @@ def wait_ready(server: Server, work: Work) -> None:
     if server.name in ("ours", "asgi"):
         server.wait("GET", "/ready")
         return
-    server.wait("POST", "/predict", body_of(example(work.model, 0), work.content_type), work.content_type)
+    server.wait("POST", work.form.path, work.form.write(example(work.model, 0)), work.form.content_type)
+
+
+def run_grpc(rounds: int, seconds: int) -> Samples:
+    """Calls a second on each gRPC front and a bare echo, at one connection and at 64."""
+    with grpc_calls.running() as (ports, body):
+        return {
+            (f"grpc-{connections}", side): [Figures(rate, 0) for rate in rates]
+            for connections in (1, 64)
+            for side, rates in grpc_calls.measure(ports, connections, rounds, seconds, body).items()
+        }
 
 
 def run_start(rounds: int) -> tuple[list[float], list[float]]:
@@ -172,7 +197,8 @@ def table(samples: Samples, absolute: dict[str, list[float]]) -> list[list[str]]
         if values:
             sign = ">=" if bar.metric == "rate" else "<="
             limits = [f"{sign} {bar.bar:g}", f"{sign} {bar.goal:g}"]
-            lines.append([bar.title, bar.against or "-", spread(values), *limits, verdict(bar, values)])
+            against = "/predict" if bar.against == "ours" else bar.against or "-"
+            lines.append([bar.title, against, spread(values), *limits, verdict(bar, values)])
     return lines
 
 
@@ -183,7 +209,7 @@ def figures(samples: Samples) -> list[list[str]]:
         rates = [f"{figure.requests_per_s:.0f}" for figure in sorted(rounds, key=lambda f: f.requests_per_s)]
         median = statistics.median(figure.requests_per_s for figure in rounds)
         p50 = statistics.median(figure.p50_us for figure in rounds) / 1000
-        lines.append([work, side, f"{median:.0f} [{rates[0]}-{rates[-1]}]", f"{p50:.3f}"])
+        lines.append([work, side, f"{median:.0f} [{rates[0]}-{rates[-1]}]", f"{p50:.3f}" if p50 else "-"])
     return lines
 
 
@@ -216,7 +242,7 @@ def note(text: str) -> None:
 
 def main() -> None:
     """Run the chosen works and print the table."""
-    names = [work.name for work in WORKS] + ["start", "probes"]
+    names = [work.name for work in WORKS] + ["grpc", "start", "probes"]
     parser = argparse.ArgumentParser(
         description="Compare inferd with a naive service, echo, node and no server at all."
     )
@@ -238,6 +264,10 @@ def main() -> None:
     for work in WORKS:
         if work.name in chosen:
             samples |= run_work(work, options.rounds, options.seconds)
+    if "grpc" in chosen and shutil.which("h2load"):
+        samples |= run_grpc(options.rounds, options.seconds)
+    elif "grpc" in chosen:
+        note("h2load is not installed (on Debian: apt install nghttp2-client): the rows of gRPC are left out")
     absolute: dict[str, list[float]] = {}
     if "probes" in chosen:
         absolute["probes"] = run_probes(options.rounds, options.seconds)

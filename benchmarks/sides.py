@@ -15,9 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from forms import Message
+
 HERE = Path(__file__).parent
 NODE_FOLDER = HERE / "node"
 START_TIMEOUT_S = 60.0
+NOTHING = Message(b"")
 
 
 class Server:
@@ -32,22 +35,25 @@ class Server:
             command, cwd=cwd, env={**os.environ, **environment}, stdout=self.log, stderr=subprocess.STDOUT
         )
 
-    def ask(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> tuple[int, bytes]:
-        """Status and body of one request on a connection of its own; status 0 while nobody listens."""
+    def ask(
+        self, method: str, path: str, message: Message = NOTHING, content_type: str = ""
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of one request on a connection of its own; status 0 while nobody listens."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"Content-Type": content_type, "Accept": content_type or "*/*", **message.headers}
         try:
-            connection.request(method, path, body, {"Content-Type": content_type, "Accept": content_type or "*/*"})
+            connection.request(method, path, message.body, headers)
             response = connection.getresponse()
-            return response.status, response.read()
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
         except (ConnectionError, TimeoutError):
-            return 0, b""
+            return 0, {}, b""
         finally:
             connection.close()
 
-    def wait(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> float:
+    def wait(self, method: str, path: str, message: Message = NOTHING, content_type: str = "") -> float:
         """Seconds from the start of the process to the first 200; raises with its log when it ends or hangs."""
         while time.perf_counter() - self.started_s < START_TIMEOUT_S and self.process.poll() is None:
-            if self.ask(method, path, body, content_type)[0] == 200:
+            if self.ask(method, path, message, content_type)[0] == 200:
                 return time.perf_counter() - self.started_s
             time.sleep(0.005)
         self.log.seek(0)
