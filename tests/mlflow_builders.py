@@ -11,6 +11,7 @@ import numpy as np
 
 from inferd.core.config import ModelConfig
 from inferd.runtimes.mlflow_schema import tensors_of
+from inferd.runtimes.tensorflow import load_compiler_first
 from model_builders import Built, objects
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -111,3 +112,62 @@ def mlflow_function(folder: Path) -> Built:
     rows = pandas.DataFrame({"price": [1.5, 2.5], "count": [2, 4], "name": ["tea", "käse"]})
     inputs = {"price": rows["price"].to_numpy(), "count": rows["count"].to_numpy(), "name": objects(rows["name"])}
     return Built(artefact, inputs, answered(artefact, rows), ModelConfig("m", batchable=True))
+
+
+def lightgbm_flavour(folder: Path) -> None:
+    import lightgbm
+    import mlflow.lightgbm
+
+    x, y = (frame.to_numpy() for frame in iris())
+    booster = lightgbm.train({"verbose": -1, "num_threads": 1}, lightgbm.Dataset(x, y), 3)
+    mlflow.lightgbm.save_model(booster, folder, signature=_by_tensor(x, booster.predict(x)), **FEW)
+
+
+def lightgbm_estimator_flavour(folder: Path) -> None:
+    """As skops, whose types are not all known to it."""
+    import lightgbm
+    import mlflow.lightgbm
+
+    x, y = (frame.to_numpy() for frame in iris())
+    model = lightgbm.LGBMClassifier(n_estimators=3, n_jobs=1, verbose=-1).fit(x, y)
+    mlflow.lightgbm.save_model(model, folder, signature=_by_tensor(x, model.predict(x)), **FEW)
+
+
+def catboost_flavour(folder: Path) -> None:
+    import catboost
+    import mlflow.catboost
+
+    x, y = (frame.to_numpy() for frame in iris())
+    model = catboost.CatBoostClassifier(iterations=3, verbose=False, allow_writing_files=False).fit(x, y)
+    mlflow.catboost.save_model(model, folder, signature=_by_tensor(x, model.predict(x)), **FEW)
+
+
+def onnx_flavour(folder: Path) -> None:
+    import mlflow.onnx
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema
+    from mlflow.types.schema import TensorSpec
+
+    from model_builders import EXAMPLES
+
+    model = onnx.load(EXAMPLES / "iris-onnx" / "1" / "iris.onnx")
+    (given,) = model.graph.input
+    schema = Schema([TensorSpec(np.dtype("float32"), (-1, 4), given.name)])
+    mlflow.onnx.save_model(model, folder, signature=ModelSignature(schema), **FEW)
+
+
+def keras_flavour(folder: Path) -> None:
+    load_compiler_first()
+    import keras
+    import mlflow.tensorflow
+
+    x = np.float32(iris()[0])
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+    mlflow.tensorflow.save_model(model, folder, signature=_by_tensor(x, model.predict(x, verbose=0)), **FEW)
+
+
+def _by_tensor(x: np.ndarray, y: np.ndarray) -> Any:
+    from mlflow.models import infer_signature
+
+    return infer_signature(x, y)

@@ -19,6 +19,7 @@ from inferd.core.tensors import Signature, TensorSpec, compile_check, datatype_n
 from inferd.runtimes.configured import configured_signature, is_batchable, only_cpu
 from inferd.runtimes.mlflow_schema import Reading, declared_outputs, reading, tensors_of
 from inferd.runtimes.mlflow_trust import FILE, check_trust, is_library
+from inferd.runtimes.tensorflow import load_compiler_first
 from inferd.runtimes.user_code import loading, readable
 
 logger = logging.getLogger("inferd.runtimes")
@@ -133,9 +134,19 @@ class MLflowRuntime:
             if "python_function" not in flavours:
                 raise LoadFailed(f"{FILE} has no flavour python_function: save the model by its framework's log_model")
             library_only = check_trust(flavours, folder, config)
+            if flavours["python_function"].get("loader_module") == "mlflow.tensorflow":
+                _prepare_tensorflow()
         with _own_modules(folder, flavours["python_function"]):
             function = mlflow.pyfunc.load_model(str(folder))
         return MLflowModel(function, config, user_code=not library_only)
+
+
+def _prepare_tensorflow() -> None:
+    """So that MLflow can import it, and Keras draws no bar of progress for each request."""
+    load_compiler_first()
+    import keras
+
+    keras.config.disable_interactive_logging()
 
 
 @contextmanager

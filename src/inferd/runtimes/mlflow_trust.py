@@ -22,6 +22,13 @@ FILE = "MLmodel"
 Flavours = Mapping[str, Mapping[str, Any]]
 _CODE = ("mlflow.pyfunc.model", "mlflow.pyfunc.loaders.code_model")
 _BOOSTER = "lightgbm.basic.Booster"
+# LightGBM's own, which keep their trees as text; MLflow trusts the same.
+_LIGHTGBM_TYPES = (
+    _BOOSTER,
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+    "collections.OrderedDict",
+)
 # Beside a SavedModel or a Keras file, which cannot hold code.
 _PICKLED_OBJECTS = (".cloudpickle", ".pkl", ".h5")
 
@@ -71,14 +78,16 @@ def _is_plain(flavours: Flavours, folder: Path, config: ModelConfig) -> bool:
         read_text(folder / str(flavour.get("data")))
         return True
     if name in ("sklearn", "lightgbm") and flavour.get("serialization_format") == "skops":
-        return _is_trusted(folder / str(conf["model_path"] if name == "sklearn" else flavour["data"]), config)
+        if name == "sklearn":
+            return _is_trusted(folder / str(conf["model_path"]), config)
+        return _is_trusted(folder / str(flavour["data"]), config, _LIGHTGBM_TYPES)
     return False
 
 
-def _is_trusted(file: Path, config: ModelConfig) -> bool:
+def _is_trusted(file: Path, config: ModelConfig, known: tuple[str, ...] = ()) -> bool:
     """Whether a skops file holds only types that are trusted. Raises ``LoadFailed`` if not, unless pickles are."""
     try:
-        trusted_types(file, config)
+        trusted_types(file, config, known)
     except LoadFailed:
         if not config.allow_pickle:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from inferd.core.config import ModelConfig
@@ -10,9 +11,9 @@ from inferd.core.errors import LoadFailed, MissingExtra
 from inferd.runtimes.configured import reason
 
 
-def trusted_types(file: Path, config: ModelConfig) -> list[str]:
-    """The types of option ``trusted``. Raises ``LoadFailed`` where the file holds others that skops does not know, and
-    for what is no skops file."""
+def trusted_types(file: Path, config: ModelConfig, known: Sequence[str] = ()) -> list[str]:
+    """The types of option ``trusted``. Raises ``LoadFailed`` where the file holds others that are neither ``known`` nor
+    skops's own, and for what is no skops file."""
     try:
         import skops.io
     except ImportError as error:
@@ -21,7 +22,7 @@ def trusted_types(file: Path, config: ModelConfig) -> list[str]:
     if not isinstance(trusted, (list, tuple)):
         raise LoadFailed("options.trusted must be a list of type names")
     try:
-        missing = sorted(set(skops.io.get_untrusted_types(file=file)) - set(trusted))
+        missing = sorted(set(skops.io.get_untrusted_types(file=file)) - {*trusted, *known})
     except Exception as error:  # a broken archive raises anything from BadZipFile to KeyError
         raise broken(file, error) from error
     if missing:

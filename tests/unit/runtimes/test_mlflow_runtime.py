@@ -361,6 +361,48 @@ def test_a_description_that_is_none_is_refused(tmp_path, text):
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "flavour",
+    [
+        builders.lightgbm_flavour,
+        builders.lightgbm_estimator_flavour,
+        builders.catboost_flavour,
+        builders.onnx_flavour,
+        builders.keras_flavour,
+    ],
+)
+def test_libraries_own_files_are_loaded_as_they_are(tmp_path, flavour, capfd):
+    flavour(tmp_path / "made")
+    model = load(tmp_path / "made")
+    assert (model.batchable, model.user_code) == (True, False)
+    (spec,) = model.signatures["default"].inputs
+    rows = builders.iris()[0].to_numpy()[::50].astype(spec.dtype)
+    capfd.readouterr()
+    answer = run(model, **{spec.name: rows})
+    assert capfd.readouterr().out == ""
+    for name, expected in builders.answered(tmp_path / "made", rows).items():
+        same = np.allclose if expected.dtype.kind == "f" else np.array_equal
+        assert same(answer[name], expected), name
+
+
+@pytest.mark.parametrize("name", ["custom_objects.cloudpickle", "model.h5"])
+def test_what_may_hold_code_beside_a_network_is_refused(tmp_path, name):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).touch()
+    conf = "{data: data, loader_module: mlflow.tensorflow}"
+    (tmp_path / "MLmodel").write_text(f"flavors: {{python_function: {conf}, tensorflow: {{data: data}}}}")
+    with pytest.raises(LoadFailed, match="may unpickle it"):
+        load(tmp_path)
+
+
+def test_damaged_trees_are_refused_before_lightgbm_ends_the_process(tmp_path):
+    builders.lightgbm_flavour(tmp_path / "made")
+    file = tmp_path / "made" / "model.lgb"
+    file.write_bytes(file.read_bytes()[:1500])
+    with pytest.raises(LoadFailed, match=r"model\.lgb is damaged"):
+        load(tmp_path / "made")
+
+
 # Code in the folder
 
 
