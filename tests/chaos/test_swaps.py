@@ -14,47 +14,78 @@ from serve_support import Process
 
 from inferd.server.capture_file import read_capture
 
-CODE = """
+# Warm-up executes rows of its own; what callers ask is told from them by its size.
+FIRST_REQUEST = 10**9
+EXECUTED = "executed.txt"
+CODE = f"""
 import numpy as np
 
 class Model:
-    inputs = {"x": "FP32[-1, 1]"}
-    outputs = {"version": "INT64[-1]"}
+    inputs = {{"request": "INT64[-1, 1]"}}
+    outputs = {{"version": "INT64[-1]", "request": "INT64[-1]"}}
     batchable = True
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.full(len(x), VERSION)
+    def __init__(self):
+        self.executed = open("{EXECUTED}", "a")
+
+    def predict(self, request: np.ndarray):
+        numbers = request[:, 0]
+        self.executed.write("".join(f"{{number}}\\n" for number in numbers))
+        self.executed.flush()
+        return {{"version": np.full(len(numbers), VERSION), "request": numbers}}
 """
 
 
 class Caller(threading.Thread):
-    """Asks in a closed loop until told to stop; every answer must be 200 and name the version that gave it."""
+    """Asks in a closed loop, each time with a number of its own, until told to leave or, once it may, the server ends.
 
-    def __init__(self, port):
+    Every answer must be 200, repeat the number, and come from the version that it names.
+    """
+
+    def __init__(self, port, number=0):
         super().__init__(daemon=True)
         self.port = port
         self.leaving = threading.Event()
-        self.sent = self.answered = 0
+        self.may_end = threading.Event()
+        self.next = FIRST_REQUEST * (number + 1)
+        self.answered = []
         self.wrong = []
         self.versions = set()
 
     def run(self):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         while not self.leaving.is_set():
-            self.sent += 1
+            self.next += 1
+            body = json.dumps({"instances": [[self.next]]})
             try:
-                connection.request("POST", "/predict", '{"instances": [[1]]}', {"Content-Type": "application/json"})
+                connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
                 response = connection.getresponse()
-                body = response.read()
             except OSError as error:
-                self.wrong.append(repr(error))
+                if not self.may_end.is_set():
+                    self.wrong.append(repr(error))
                 return
-            named = response.getheader("Inferd-Model-Version")
-            if response.status != 200 or json.loads(body) != {"predictions": [int(named)]}:
-                self.wrong.append((response.status, named, body))
+            except http.client.HTTPException as error:
+                self.wrong.append(f"no answer that can be read: {error!r}")
                 return
-            self.versions.add(int(named))
-            self.answered += 1
+            try:
+                answer = response.status, response.getheader("Inferd-Model-Version"), json.loads(response.read())
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                self.wrong.append(f"the answer broke off: {error!r}")
+                return
+            if not self._is_right(*answer):
+                self.wrong.append(answer)
+                return
+            self.versions.add(int(answer[1]))
+            self.answered.append(self.next)
+
+    def _is_right(self, status, version, body):
+        return status == 200 and body == {"predictions": [{"version": int(version), "request": self.next}]}
+
+
+def executed(folder):
+    """The numbers of callers' requests that a model executed, in order."""
+    numbers = map(int, (folder / EXECUTED).read_text().split())
+    return sorted(number for number in numbers if number > FIRST_REQUEST)
 
 
 def put(repository, version, code=CODE):
@@ -69,36 +100,61 @@ def act(process, path, method="POST", body=""):
     return json.loads(answer)
 
 
+def states(described):
+    return {each["version"]: each["state"] for each in described["versions"]}
+
+
+def swap(process, repository, version, served):
+    """Load a new version, every fifth a broken one; the one that serves then."""
+    broken = version % 5 == 0
+    put(repository, version, "raise RuntimeError('broken on purpose')" if broken else CODE)
+    now = states(act(process, "/admin/models/m/load"))
+    assert now[version] == ("FAILED" if broken else "READY")
+    if not broken:
+        return version
+    assert now[served] == "READY"
+    shutil.rmtree(repository / "m" / str(version))
+    return served
+
+
+def take_away(process, repository, served):
+    """Delete the version that serves; the one before it serves then."""
+    shutil.rmtree(repository / "m" / str(served))
+    (now,) = (version for version, state in states(act(process, "/admin/models/m/load")).items() if state == "READY")
+    assert now < served
+    return now
+
+
 @pytest.mark.parametrize("front", ["hot", "asgi"])
-def test_swaps_failed_loads_and_deletions_under_load_lose_nothing(tmp_path, front):
+def test_swaps_failed_loads_deletions_and_sigterm_under_load_lose_nothing(tmp_path, front):
+    """What a model executed was accepted: it was answered, once, also when the server stops in the middle of a swap."""
     repository = tmp_path / "models"
     put(repository, 1)
-    with Process(tmp_path, "serve", repository, "--front", front, env={"XDG_STATE_HOME": str(tmp_path)}) as process:
+    with Process(tmp_path, "serve", repository, "--front", front) as process:
         process.wait_ready()
-        callers = [Caller(process.port) for _ in range(4)]
+        callers = [Caller(process.port, number) for number in range(4)]
         for caller in callers:
             caller.start()
         served = 1
         for version in range(2, 26):
-            broken = version % 5 == 0
-            put(repository, version, "raise RuntimeError('broken on purpose')" if broken else CODE)
-            described = act(process, "/admin/models/m/load")
-            states = {each["version"]: each["state"] for each in described["versions"]}
-            assert states[version] == ("FAILED" if broken else "READY")
-            if broken:
-                assert states[served] == "READY"
-                shutil.rmtree(repository / "m" / str(version))
-            else:
-                served = version
+            served = swap(process, repository, version, served)
+            if version % 6 == 0:
+                served = take_away(process, repository, served)
             if version % 7 == 0:
                 act(process, "/admin/models/m/reload")
+        put(repository, 26)
+        headers = {"Content-Type": "application/json"}
+        assert process.ask("POST", "/admin/models/m/load?wait=false", "", headers)[0] == 202
         for caller in callers:
-            caller.leaving.set()
-            caller.join(30)
-        assert [caller.wrong for caller in callers] == [[]] * 4
-        assert all(caller.sent == caller.answered > 0 for caller in callers)
-        assert len(set.union(*(caller.versions for caller in callers))) > 10
+            caller.may_end.set()
         assert process.signal().exit_code() == 0
+        for caller in callers:
+            caller.join(30)
+    assert [caller.wrong for caller in callers] == [[]] * 4
+    assert not any(caller.is_alive() for caller in callers)
+    assert all(caller.answered for caller in callers)
+    assert executed(tmp_path) == sorted(number for caller in callers for number in caller.answered)
+    assert len(set.union(*(caller.versions for caller in callers))) > 10
 
 
 @pytest.mark.parametrize("front", ["hot", "asgi"])
@@ -111,7 +167,7 @@ def test_a_capture_loses_no_request_and_no_answer_while_versions_swap(tmp_path, 
         process.wait_ready()
         options = json.dumps({"max_requests": 1_000_000, "max_mb": 1024})
         assert process.ask("PUT", path, options, {"Content-Type": "application/json"})[0] == 201
-        callers = [Caller(process.port) for _ in range(4)]
+        callers = [Caller(process.port, number) for number in range(4)]
         for caller in callers:
             caller.start()
         before = 0
@@ -129,7 +185,7 @@ def test_a_capture_loses_no_request_and_no_answer_while_versions_swap(tmp_path, 
         act(process, path, "DELETE")
         assert process.signal().exit_code() == 0
     captured = read_capture(file).requests
-    assert len(captured) == sum(caller.answered for caller in callers) > 100
+    assert len(captured) == sum(len(caller.answered) for caller in callers) > 100
     assert len({request.request_id for request in captured}) == len(captured)
     assert all(request.outputs["version"].tolist() == [request.version] for request in captured)
     assert {request.version for request in captured} == set.union(*(caller.versions for caller in callers))
@@ -149,7 +205,7 @@ def test_labels_and_policies_survive_a_restart(tmp_path):
     with Process(tmp_path, "serve", repository, env=env) as process:
         process.wait_ready()
         assert process.predict([[1]], "/models/m/versions/stable/predict")[0] == 200
-        assert json.loads(process.predict([[1]])[2]) == {"predictions": [2]}
+        assert json.loads(process.predict([[1]])[2]) == {"predictions": [{"version": 2, "request": 1}]}
         events = json.loads(process.ask("GET", "/admin/models/m/history")[2])["history"]
         assert {"policy all", "label stable", "policy latest"} <= {each["event"] for each in events}
 
