@@ -23,14 +23,26 @@ Outputs = Mapping[str, np.ndarray]
 
 
 class Batch:
-    """Requests that share a key, executed together; ``answers`` then pairs each with its outputs or error."""
+    """Requests that share a key, executed together; ``answers`` then pairs each with its outputs or error. Nobody waits
+    for a ``background`` one: it never runs on the loop."""
 
-    __slots__ = ("answers", "computed_ns", "executing_ns", "on_done", "padded_rows", "reason", "requests", "rows")
+    __slots__ = (
+        "answers",
+        "background",
+        "computed_ns",
+        "executing_ns",
+        "on_done",
+        "padded_rows",
+        "reason",
+        "requests",
+        "rows",
+    )
 
     def __init__(self, requests: Sequence[InferenceRequest], rows: int, reason: str) -> None:
         self.requests = requests
         self.rows = rows
         self.reason = reason
+        self.background = False
         self.answers: Sequence[tuple[InferenceRequest, Outputs | InferdError]] = ()
         self.on_done: Callable[[Batch], None] = _nobody
         self.padded_rows = 0

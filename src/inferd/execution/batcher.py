@@ -12,6 +12,7 @@ import heapq
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from time import monotonic_ns
 from typing import Protocol
@@ -31,7 +32,7 @@ FAR_FUTURE_NS = 1 << 62
 
 class BatchInstance(Protocol):
     """What executes a batch and calls ``batch.on_done`` on the loop; before ``execute`` returns for a batch of at
-    most ``inline_rows`` rows."""
+    most ``inline_rows`` rows that is not a background one."""
 
     inline_rows: int
 
@@ -56,7 +57,11 @@ class BatchMetrics(Protocol):
 
 
 class Batcher:
-    """Takes requests, completes each once by its callback on the loop. ``statistics()`` tells where it stands."""
+    """Takes requests, completes each once by its callback on the loop. ``statistics()`` tells where it stands.
+
+    Background requests are those nobody waits for: they run when an instance is idle and no caller's request waits, in
+    batches and a thread of their own, and are no part of the version's metrics.
+    """
 
     def __init__(
         self,
@@ -74,6 +79,8 @@ class Batcher:
         ``clock_ns`` counts with the loop's clock, but finer: uvloop's own has milliseconds."""
         one_at_a_time = not batchable or config.enabled is False
         self._queue = BatchQueue(config, one_at_a_time=one_at_a_time)
+        self._background = BatchQueue(replace(config, max_wait_ms=0), one_at_a_time=one_at_a_time)
+        self._takes_background = True
         self._split_rows = 0 if one_at_a_time else config.max_batch_size
         self._queue_timeout_ns = int(config.queue_timeout_ms * 1e6)
         self._compute_timeout_s = compute_timeout_ms / 1e3
@@ -105,6 +112,23 @@ class Batcher:
             raise self._overloaded()
         self._push(request)
 
+    def submit_background(self, request: InferenceRequest) -> None:
+        """Take a request that nobody waits for. Raises as ``submit`` does, and ``ModelNotReady`` once there is no
+        background work any more."""
+        if self.wedged or not self._takes_background:
+            raise ModelNotReady("nothing runs in the background now", retry_after_s=1)
+        if not self._background.has_room(min(request.rows, self._split_rows or request.rows)):
+            raise self._overloaded()
+        if request.rows > self._split_rows > 0:
+            SplitRequest(request, self._split_rows, self._push_background).push_next()
+        else:
+            self._push_background(request)
+
+    def stop_background(self) -> None:
+        """Give up what waits in the background, and take no more; what runs goes on."""
+        self._takes_background = False
+        _refuse_waiting(self._background, ModelNotReady("the version is draining", retry_after_s=1))
+
     def _submit_split(self, request: InferenceRequest) -> None:
         """Of an over-large request one part for each instance and one to follow at once wait in the queue, so it needs
         room for no more."""
@@ -125,6 +149,15 @@ class Batcher:
             self._turn_scheduled = True
             self._loop.call_soon(self._turn)
 
+    def _push_background(self, request: InferenceRequest) -> None:
+        self._background.push(request, self._clock_ns())
+        self._turn_soon()
+
+    def _turn_soon(self) -> None:
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
     def _turn(self) -> None:
         """Once a loop turn: give what is there to the instances that are idle."""
         while self._idle and self._queue.rows:
@@ -138,6 +171,16 @@ class Batcher:
                 self._loop.call_soon(self._turn)
                 return
         self._turn_scheduled = False
+        if self._background.rows:
+            self._dispatch_background()
+
+    def _dispatch_background(self) -> None:
+        while self._idle and not self._queue.rows:
+            batch = self._background.take(self._clock_ns())
+            if batch is None:
+                return
+            batch.background = True
+            self._dispatch(self._idle.pop(), batch)
 
     def _dispatch(self, instance: BatchInstance, batch: Batch) -> None:
         timer = None
@@ -153,15 +196,18 @@ class Batcher:
             self._wedged.discard(instance)
         self._idle.append(instance)
         compute_ns = batch.computed_ns - batch.executing_ns
-        if rows <= instance.inline_rows:
+        if rows <= instance.inline_rows and not batch.background:
             self._watch_inline(instance, compute_ns)
         elif self._queue.rows and not self._turn_scheduled:
             self._turn_scheduled = True
             self._turn()
+        if self._background.rows:
+            self._turn_soon()
         if not batch.answers:
             return
-        self._ns_per_row += 0.1 * (compute_ns / batch.rows - self._ns_per_row)
-        self._metrics.observe_batch(batch.reason, len(batch.answers), batch.rows, compute_ns, batch.padded_rows)
+        if not batch.background:
+            self._ns_per_row += 0.1 * (compute_ns / batch.rows - self._ns_per_row)
+            self._metrics.observe_batch(batch.reason, len(batch.answers), batch.rows, compute_ns, batch.padded_rows)
         for request, result in batch.answers:
             request.executing_ns = batch.executing_ns
             request.computed_ns = batch.computed_ns
@@ -191,10 +237,13 @@ class Batcher:
         self._wedged.add(instance)
         logger.error("%r runs beyond its compute timeout of %g ms", batch, self._compute_timeout_s * 1e3)
         if self.wedged:
-            self._refuse_waiting(ModelNotReady("every instance runs beyond its compute timeout", retry_after_s=1))
+            error = ModelNotReady("every instance runs beyond its compute timeout", retry_after_s=1)
+            _refuse_waiting(self._queue, error)
+            _refuse_waiting(self._background, error)
         for request in batch.requests:
             if not request.done:
-                self._metrics.count_expired("compute")
+                if not batch.background:
+                    self._metrics.count_expired("compute")
                 request.fail(DeadlineExceeded("the model ran beyond its compute_timeout_ms"))
 
     def _wake_later(self) -> None:
@@ -284,6 +333,7 @@ class Batcher:
         """Where the batcher stands: rows waiting, batches running, instances idle and wedged."""
         return {
             "queue_rows": self._queue.rows,
+            "background_rows": self._background.rows,
             "running_batches": len(self._instances) - len(self._idle),
             "idle_instances": len(self._idle),
             "wedged_instances": len(self._wedged),
@@ -291,15 +341,17 @@ class Batcher:
 
     def close(self) -> None:
         """Stop the instances after the batch in hand; what still waits is answered with ``ModelNotReady``."""
-        self._refuse_waiting(ModelNotReady("the model is being unloaded", retry_after_s=1))
+        self.stop_background()
+        _refuse_waiting(self._queue, ModelNotReady("the model is being unloaded", retry_after_s=1))
         for instance in self._instances:
             instance.close()
-
-    def _refuse_waiting(self, error: InferdError) -> None:
-        while (batch := self._queue.take(FAR_FUTURE_NS)) is not None:
-            for request in batch.requests:
-                request.fail(error)
 
     def __repr__(self) -> str:
         figures = " ".join(f"{name}={value}" for name, value in self.statistics().items())
         return f"<Batcher {self.mode} {figures}>"
+
+
+def _refuse_waiting(queue: BatchQueue, error: InferdError) -> None:
+    while (batch := queue.take(FAR_FUTURE_NS)) is not None:
+        for request in batch.requests:
+            request.fail(error)

@@ -16,7 +16,7 @@ from inferd.execution.batch import Batch
 
 class ModelInstance:
     """Executes a batch of at most ``inline_rows`` rows at once on the caller's thread, the loop's, and completes it
-    before ``execute`` returns; a larger one in the instance's thread, which completes it on the loop.
+    before ``execute`` returns; a larger or a background one in the instance's thread, which completes it on the loop.
 
     The thread is started with the first batch that needs it.
     """
@@ -40,7 +40,7 @@ class ModelInstance:
 
     def execute(self, batch: Batch) -> None:
         """Take ``batch``; ``batch.on_done`` is called on the loop's thread, once."""
-        if batch.rows <= self.inline_rows:
+        if batch.rows <= self.inline_rows and not batch.background:
             batch.execute(self._model, self._allowed_sizes)
             batch.on_done(batch)
             return

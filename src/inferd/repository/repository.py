@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,8 @@ from inferd.telemetry.metrics import Metrics
 logger = logging.getLogger("inferd.repository")
 
 FIRST_RETRY_S, RETRY_FACTOR = 2.0, 4.0
+BACKGROUND_S = 1.0
+"""How long the end of the server waits for work that nobody waits for."""
 _GOING = frozenset({VersionState.DRAINING, VersionState.UNLOADING, VersionState.UNLOADED})
 
 
@@ -144,13 +146,11 @@ class ModelRepository:
         for record in self.records:
             if record.state is VersionState.READY:
                 record.advance(VersionState.DRAINING)
-        try:
-            async with asyncio.timeout(timeout_s):
-                for record in self.records:
-                    if record.servable is not None:
-                        await record.servable.drained()
-        except TimeoutError:
+        servables = [record.servable for record in self.records if record.servable is not None]
+        if not await _all_within(timeout_s, (servable.answered() for servable in servables)):
             logger.error("requests were still running when the time to drain was over")
+        elif not await _all_within(BACKGROUND_S, (servable.drained() for servable in servables)):
+            logger.warning("shadow requests were still running, and are given up")
         for record in self.records:
             await self._free(record)
         self._publish()
@@ -409,6 +409,17 @@ class ModelRepository:
             self.labels,
         )
         self._on_change()
+
+
+async def _all_within(timeout_s: float, waits: Iterable[Awaitable[None]]) -> bool:
+    """Whether all of ``waits`` have returned in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            for wait in waits:
+                await wait
+    except TimeoutError:
+        return False
+    return True
 
 
 def _attempt(record: VersionRecord) -> Attempt:

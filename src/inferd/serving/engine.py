@@ -6,6 +6,7 @@ Hot: benchmarks/run.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,6 +84,25 @@ class Engine:
             servable.cache.submit(request, servable.batcher.submit)
         if ticket.observer is not None:
             ticket.observer.submitted(request)
+
+    def submit_background(self, ticket: Ticket, request: InferenceRequest) -> None:
+        """Have ``request`` executed although nobody waits for it: after all that somebody waits for, past any response
+        cache, without a part in the version's metrics. It holds the version until it is done.
+
+        Raises as ``submit`` does; then the request was not taken.
+        """
+        servable = ticket.servable
+        _check_extras(servable, request)
+        request.on_done = partial(_let_go, servable, request.on_done)
+        servable.batcher.submit_background(request)
+        servable.inflight += 1
+        servable.background += 1
+
+
+def _let_go(servable: Servable, tell: Callable[[InferenceRequest], None], request: InferenceRequest) -> None:
+    servable.background -= 1
+    servable.release()
+    tell(request)
 
 
 def _check_extras(servable: Servable, request: InferenceRequest) -> None:

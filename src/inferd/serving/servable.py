@@ -19,11 +19,12 @@ from inferd.telemetry.metrics import VersionMetrics
 class Servable:
     """One loaded version. Routing pins it, the answer releases it, unloading waits until nobody holds it.
 
-    ``bound`` keeps what each protocol prepared for this version. Used on the loop's thread only.
+    ``background`` counts those of the requests in flight that nobody waits for. ``bound`` keeps what each protocol prepared for this version. Used on the loop's thread only.
     """
 
     __slots__ = (
         "_released",
+        "background",
         "batchable",
         "batcher",
         "bound",
@@ -81,19 +82,33 @@ class Servable:
             self.cache = ResponseCache(metrics, max_bytes=limit_bytes, ttl_s=config.cache.ttl_s)
         self.capture: Capture | None = None
         self.inflight = 0
+        self.background = 0
         self.ticket = Ticket(self)
         self._released: asyncio.Event | None = None
 
     async def drained(self) -> None:
-        """Return when no request holds this version any more."""
+        """Return when no request holds this version any more. Background requests that have not begun are given up."""
+        self.batcher.stop_background()
         while self.inflight:
+            await self._release_of_one()
+
+    async def answered(self) -> None:
+        """Return when nobody waits for this version any more: as ``drained``, but what runs in the background may still
+        do so."""
+        self.batcher.stop_background()
+        while self.inflight > self.background:
+            await self._release_of_one()
+
+    async def _release_of_one(self) -> None:
+        if self._released is None:
             self._released = asyncio.Event()
-            await self._released.wait()
+        self._released.clear()
+        await self._released.wait()
 
     def release(self) -> None:
         """One request less holds this version."""
         self.inflight -= 1
-        if self._released is not None and not self.inflight:
+        if self._released is not None:
             self._released.set()
 
     def statistics(self) -> dict[str, int]:

@@ -168,3 +168,53 @@ def test_no_rows_are_answered_without_the_model():
         assert request.outputs["y"].shape == (0, 2)
 
     run_virtual(scenario())
+
+
+def test_background_work_holds_its_version_until_it_is_done():
+    async def scenario():
+        servable = make_servable(instance=HeldInstance(FakeModel()))
+        engine = Engine()
+        done = []
+        request = InferenceRequest({"x": np.zeros((1, 2), np.float32)}, wanted=("y",))
+        request.on_done = done.append
+        engine.submit_background(servable.ticket, request)
+        with pytest.raises(InvalidRequest, match="no output named 'z'"):
+            engine.submit_background(
+                servable.ticket, InferenceRequest({"x": np.zeros((1, 2), np.float32)}, wanted=("z",))
+            )
+        await asyncio.sleep(0)
+        assert (servable.inflight, servable.background) == (1, 1)
+        await servable.answered()
+        drained = asyncio.create_task(servable.drained())
+        await asyncio.sleep(0)
+        assert not drained.done()
+        servable.batcher._instances[0].finish()
+        await drained
+        assert done == [request]
+        assert (servable.inflight, servable.background) == (0, 0)
+
+    run_virtual(scenario())
+
+
+def test_a_version_is_answered_when_its_callers_are_whatever_runs_in_the_background():
+    async def scenario():
+        instance = HeldInstance(FakeModel())
+        servable = make_servable(instance=instance)
+        engine = Engine()
+        engine.table = Table([ready(servable)])
+        ticket = engine.route(Target("m"))
+        caller = InferenceRequest({"x": np.zeros((1, 2), np.float32)})
+        caller.on_done = lambda request: ticket.release()
+        engine.submit(ticket, caller)
+        engine.submit_background(ticket, InferenceRequest({"x": np.zeros((1, 2), np.float32)}))
+        answered = asyncio.create_task(servable.answered())
+        await asyncio.sleep(0)
+        assert not answered.done()
+        assert servable.background == 0, "what had not begun is given up"
+        instance.finish()
+        await answered
+        with pytest.raises(ModelNotReady):
+            engine.submit_background(ticket, InferenceRequest({"x": np.zeros((1, 2), np.float32)}))
+        assert servable.inflight == 0
+
+    run_virtual(scenario())
