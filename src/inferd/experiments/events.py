@@ -1,9 +1,11 @@
-"""What is logged of an experiment: who saw which variant, and what came of it."""
+"""What is logged of an experiment: who saw which variant, what came of it, and how answers differed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import sha256
+
+from inferd.core.difference import Difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,37 @@ class Exposure:
     propensity: float = 1.0
     label: str | None = None
     score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowOutcome:
+    """What came of running a request a second time, on another version.
+
+    ``prediction_id`` is the exposure's, or one of its own where nobody is exposed. ``variant`` is compared with
+    control, whichever of the two was the shadow. ``outcome`` is the shadow's: "ok", a neutral error code in lower case,
+    or, for a number of ``requests`` that were not run, "shed" or "unavailable". Only with "ok" there are a
+    ``difference`` and, for at most ``keep`` of a variant's that are not equal, ``details`` as JSON. Model times are
+    ``None`` where an answer took none.
+    """
+
+    prediction_id: str
+    experiment: str
+    variant: str
+    at_ms: int
+    outcome: str
+    requests: int = 1
+    difference: Difference | None = None
+    control_us: int | None = None
+    variant_us: int | None = None
+    details: str = ""
+    keep: int = 0
+
+
+Event = Exposure | ShadowOutcome
+
+
+class UnstorableEvents(ValueError):
+    """One of the events is such that no store takes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inferd.experiments.definition import Experiment
-from inferd.experiments.log import ExposureLog
+from inferd.experiments.log import EventLog
 from inferd.experiments.ramp import Evidence, evidence_of
 from inferd.experiments.report import Report, report
 from inferd.experiments.store import Store
@@ -15,7 +15,7 @@ FLUSH_TIMEOUT_S = 5.0
 class Judge:
     """All raise ``StoreUnavailable``. ``since_ms`` counts from 1970: what came before is left out."""
 
-    def __init__(self, log: ExposureLog, store: Store) -> None:
+    def __init__(self, log: EventLog, store: Store) -> None:
         self._log = log
         self._store = store
 

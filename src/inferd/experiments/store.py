@@ -1,22 +1,25 @@
-"""Exposures and feedback in a database: SQLite by default, PostgreSQL for several servers. Blocking; never called on
-the event loop."""
+"""Events and feedback in a database: SQLite by default, PostgreSQL for several servers. Blocking; never called on the
+event loop."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, select, tuple_
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+from sqlalchemy.exc import DataError
 
 from inferd.core.errors import StoreUnavailable
 from inferd.experiments.columns import Columns
 from inferd.experiments.columns_store import read_stored_columns
 from inferd.experiments.database import RETRY_AFTER_S, answering, open_database
 from inferd.experiments.definition import Experiment
-from inferd.experiments.events import Exposure, Feedback
+from inferd.experiments.events import Event, Exposure, Feedback, ShadowOutcome, UnstorableEvents
+from inferd.experiments.shadow_store import ShadowRecord, insert_shadow_outcomes, read_shadows
 from inferd.experiments.tables import FEEDBACK, PREDICTIONS, UNITS
 
 Result = Literal["stored", "duplicate", "unknown", "expired"]
@@ -35,8 +38,15 @@ class Store:
         """See ``open_database``."""
         return Store(open_database(url))
 
-    def add_exposures(self, batch: Sequence[Exposure]) -> None:
-        """Store each; of a unit's exposures the first decides its variant. Raises ``StoreUnavailable``."""
+    def add_events(self, batch: Sequence[Event]) -> None:
+        """Store each, or none; of a unit's exposures the first decides its variant. Raises ``StoreUnavailable``, and
+        ``UnstorableEvents`` for what the database will never take."""
+        with answering(), _judging(), self._engine.begin() as connection:
+            self._insert_exposures(connection, [each for each in batch if isinstance(each, Exposure)])
+            shadows = [each for each in batch if isinstance(each, ShadowOutcome)]
+            insert_shadow_outcomes(connection, self._insert, shadows)
+
+    def _insert_exposures(self, connection: Connection, batch: Sequence[Exposure]) -> None:
         if not batch:
             return
         rows = [
@@ -60,10 +70,9 @@ class Store:
             for each in sorted(batch, key=_IN_ORDER)
             if each.outcome != "fallback"
         ]
-        with answering(), self._engine.begin() as connection:
-            connection.execute(self._insert(PREDICTIONS).on_conflict_do_nothing(), rows)
-            if units:
-                connection.execute(self._insert(UNITS).on_conflict_do_nothing(), units)
+        connection.execute(self._insert(PREDICTIONS).on_conflict_do_nothing(), rows)
+        if units:
+            connection.execute(self._insert(UNITS).on_conflict_do_nothing(), units)
 
     def add_feedback(
         self, batch: Sequence[Feedback], *, window_s: float, now_ms: int, complete: bool = True
@@ -110,9 +119,22 @@ class Store:
         """See ``read_stored_columns``."""
         return read_stored_columns(self._engine, experiment, since_ms)
 
+    def shadows(self, experiment: Experiment, since_ms: int = 0) -> Mapping[str, ShadowRecord]:
+        """See ``read_shadows``."""
+        return read_shadows(self._engine, experiment, since_ms)
+
     def close(self) -> None:
         """Let go of the database."""
         self._engine.dispose()
+
+
+@contextmanager
+def _judging() -> Iterator[None]:
+    """What is due to a value, not to the database: SQLAlchemy passes on what a driver raises while it converts."""
+    try:
+        yield
+    except (DataError, ValueError, TypeError, OverflowError) as error:
+        raise UnstorableEvents(str(error).partition("\n")[0]) from error
 
 
 def _subject(feedback: Feedback) -> tuple[str, str]:

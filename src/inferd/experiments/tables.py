@@ -30,6 +30,35 @@ UNITS = Table(
     Column("variant", String(128), nullable=False),
     Column("first_ms", BigInteger, nullable=False),
 )
+SHADOW_OUTCOMES = Table(
+    "shadow_outcomes",
+    METADATA,
+    Column("prediction_id", String(36), primary_key=True),
+    Column("variant", String(128), primary_key=True),
+    Column("experiment", String(128), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("outcome", String(64), nullable=False),
+    Column("requests", Integer, nullable=False),
+    Column("equal", Boolean),
+    Column("largest", Float(53)),
+    Column("label_agreeing", BigInteger),
+    Column("label_rows", BigInteger),
+    Column("top_agreeing", BigInteger),
+    Column("top_rows", BigInteger),
+    Column("control_us", BigInteger),
+    Column("variant_us", BigInteger),
+    Index("shadow_outcomes_of_experiment", "experiment", "at_ms"),
+)
+DISAGREEMENTS = Table(
+    "disagreements",
+    METADATA,
+    Column("prediction_id", String(36), primary_key=True),
+    Column("variant", String(128), primary_key=True),
+    Column("experiment", String(128), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("details", Text, nullable=False),
+    Index("disagreements_of_experiment", "experiment", "variant"),
+)
 FEEDBACK = Table(
     "feedback",
     METADATA,

@@ -10,7 +10,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from inferd.core.errors import MissingExtra
-from inferd.experiments.log import ExposureLog
+from inferd.experiments.log import EventLog
 from inferd.experiments.registry import ExperimentRegistry, read_folder
 from inferd.repository.control import ModelControl
 from inferd.server.experiment_metrics import write_experiments
@@ -47,7 +47,7 @@ class Experiments:
         files = [(each, Path(path).name) for each, path in read_folder(folder)] if settings.experiments else []
         database = open_database(settings.experiment_store or f"sqlite:///{folder / 'experiments.db'}")
         self._store, decided = Store(database), DefinitionStore(database)
-        self._log = ExposureLog(self._store)
+        self._log = EventLog(self._store)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="inferd-experiments")
         self._webhooks = Webhooks()
         registry = self.registry = ExperimentRegistry(engine, self._log.put)

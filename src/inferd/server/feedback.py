@@ -19,7 +19,7 @@ from inferd.core.errors import ExperimentNotFound, Expired, FeedbackNotFound, In
 from inferd.experiments.columns import is_measurable
 from inferd.experiments.events import Feedback, hash_unit
 from inferd.experiments.judge import FLUSH_TIMEOUT_S, Judge
-from inferd.experiments.log import ExposureLog
+from inferd.experiments.log import EventLog
 from inferd.experiments.registry import ExperimentRegistry
 from inferd.experiments.report_html import report_html
 from inferd.experiments.store import Result, Store
@@ -70,7 +70,7 @@ _BODY = {
 def mount_feedback(
     app: FastAPI,
     registry: ExperimentRegistry,
-    log: ExposureLog,
+    log: EventLog,
     store: Store,
     judge: Judge,
     window_s: float,
@@ -139,7 +139,7 @@ def _unit(outcome: Outcome, registry: ExperimentRegistry) -> str:
         return ""
 
 
-def _store(log: ExposureLog, store: Store, events: list[Feedback], window_s: float) -> list[Result]:
+def _store(log: EventLog, store: Store, events: list[Feedback], window_s: float) -> list[Result]:
     """Raises ``StoreUnavailable`` while the database does not answer: whoever sends may send again."""
     complete = log.flush(FLUSH_TIMEOUT_S)
     now_ms = time.time_ns() // 1_000_000

@@ -19,7 +19,8 @@ from inferd.telemetry.metrics import VersionMetrics
 class Servable:
     """One loaded version. Routing pins it, the answer releases it, unloading waits until nobody holds it.
 
-    ``background`` counts those of the requests in flight that nobody waits for. ``bound`` keeps what each protocol prepared for this version. Used on the loop's thread only.
+    ``background`` counts those of the requests in flight that nobody waits for. ``bound`` keeps what each protocol
+    prepared for this version. Used on the loop's thread only.
     """
 
     __slots__ = (

@@ -2,7 +2,10 @@
 
 from threading import Event
 
-from inferd.experiments.log import ExposureLog
+import pytest
+
+from inferd.experiments.events import UnstorableEvents
+from inferd.experiments.log import EventLog
 
 
 class Flaky:
@@ -13,7 +16,7 @@ class Flaky:
         self.failed = Event()
         self.kept = []
 
-    def add_exposures(self, batch):
+    def add_events(self, batch):
         if not self.works.is_set():
             self.failed.set()
             raise OSError("the disk is gone")
@@ -22,7 +25,7 @@ class Flaky:
 
 def test_a_dead_store_holds_nobody_up_and_what_waits_is_written_later(exposure):
     sink = Flaky()
-    log = ExposureLog(sink, max_pending=10, flush_interval_s=0.001)
+    log = EventLog(sink, max_pending=10, flush_interval_s=0.001)
     for number in range(15):
         log.put(exposure(number))
     assert sink.failed.wait(10)
@@ -37,7 +40,31 @@ def test_a_dead_store_holds_nobody_up_and_what_waits_is_written_later(exposure):
 def test_what_was_put_before_the_end_is_written(exposure):
     sink = Flaky()
     sink.works.set()
-    log = ExposureLog(sink, flush_interval_s=60)
+    log = EventLog(sink, flush_interval_s=60)
     log.put(exposure())
     log.close(10)
     assert len(sink.kept) == 1
+
+
+class Picky:
+    """A sink that takes no event of the unit "poison"."""
+
+    def __init__(self):
+        self.kept = []
+
+    def add_events(self, batch):
+        if any(each.unit == "poison" for each in batch):
+            raise UnstorableEvents("not this one")
+        self.kept += batch
+
+
+@pytest.mark.parametrize("poisoned", [{0}, {7}, {19}, {3, 4, 5}, set(range(20))])
+def test_an_event_that_no_store_takes_is_dropped_and_holds_up_no_other(exposure, poisoned):
+    sink = Picky()
+    log = EventLog(sink, flush_interval_s=60, max_batch=8)
+    for number in range(20):
+        log.put(exposure(number, unit="poison" if number in poisoned else "u"))
+    assert log.flush(10)
+    assert [each.prediction_id for each in sink.kept] == [f"p-{n}" for n in range(20) if n not in poisoned]
+    assert (log.dropped, log.pending) == (len(poisoned), 0)
+    log.close(10)

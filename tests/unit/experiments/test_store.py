@@ -12,9 +12,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import inspect, text
 
+from inferd.core.difference import Agreement, Difference
 from inferd.core.errors import ConfigError, StoreUnavailable
 from inferd.experiments import migrations
-from inferd.experiments.events import Feedback
+from inferd.experiments.events import Feedback, ShadowOutcome, UnstorableEvents
 from inferd.experiments.store import Store
 from inferd.experiments.summary import summarise
 from inferd.experiments.tables import METADATA
@@ -28,14 +29,14 @@ def store(url):
 
 
 def test_a_units_first_exposure_decides_its_variant(store, exposure):
-    store.add_exposures([exposure(0, "control"), exposure(1, "candidate"), exposure(1, "candidate")])
+    store.add_events([exposure(0, "control"), exposure(1, "candidate"), exposure(1, "candidate")])
     feedback = Feedback("m", 1.0, 5, "k", experiment="e", unit="u")
     assert store.add_feedback([feedback, feedback], window_s=60, now_ms=1000) == ["stored", "duplicate"]
-    store.add_exposures([])
+    store.add_events([])
 
 
 def test_a_fallback_is_no_exposure_of_its_unit(store, exposure):
-    store.add_exposures([exposure(0, outcome="fallback")])
+    store.add_events([exposure(0, outcome="fallback")])
     feedback = Feedback("m", 1.0, 5, "k", experiment="e", unit="u")
     assert store.add_feedback([feedback], window_s=60, now_ms=1000) == ["unknown"]
 
@@ -53,7 +54,7 @@ def test_two_servers_write_to_one_database(store, url, exposure):
     other = Store.open(url)
     batches = [[exposure(10 * i + n, unit=f"u-{n}") for n in range(10)] for i in range(20)]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda i: (store, other)[i % 2].add_exposures(batches[i]), range(20)))
+        list(pool.map(lambda i: (store, other)[i % 2].add_events(batches[i]), range(20)))
     told = [Feedback("m", 1.0, 5, f"k-{n}", experiment="e", unit=f"u-{n}") for n in range(10)]
     assert set(other.add_feedback(told, window_s=60, now_ms=1000)) == {"stored"}
     assert set(store.add_feedback(told, window_s=60, now_ms=1000)) == {"duplicate"}
@@ -61,7 +62,7 @@ def test_two_servers_write_to_one_database(store, url, exposure):
 
 
 def test_the_order_of_a_batch_is_kept_in_its_results(store, exposure):
-    store.add_exposures([exposure(0, unit="late"), exposure(10_000, unit="now")])
+    store.add_events([exposure(0, unit="late"), exposure(10_000, unit="now")])
     told = [Feedback("m", 1.0, 5, f"k-{unit}", experiment="e", unit=unit) for unit in ("now", "nobody", "late", "now")]
     told.append(Feedback("m", 1.0, 5, "k-p", prediction_id="p-10000"))
     assert store.add_feedback(told, window_s=5, now_ms=11_000) == [
@@ -71,7 +72,7 @@ def test_the_order_of_a_batch_is_kept_in_its_results(store, exposure):
 
 
 def test_nothing_is_stored_while_an_exposure_may_be_on_its_way(store, exposure):
-    store.add_exposures([exposure()])
+    store.add_events([exposure()])
     known, waiting = (Feedback("m", 1.0, 5, f"k-{unit}", experiment="e", unit=unit) for unit in ("u", "w"))
     with pytest.raises(StoreUnavailable, match="may still wait"):
         store.add_feedback([known, waiting], window_s=60, now_ms=1000, complete=False)
@@ -81,7 +82,7 @@ def test_nothing_is_stored_while_an_exposure_may_be_on_its_way(store, exposure):
 def test_the_parts_of_a_ratio_are_told_apart_and_added_up(store, exposure, define):
     experiment = define(add='[[metric]]\nname = "rate"\nkind = "ratio"\ncolumn = "clicks"\ndenominator = "views"\n')
     seen = [replace(exposure(number, unit=f"u-{number}"), experiment=experiment.id) for number in range(3)]
-    store.add_exposures(seen)
+    store.add_events(seen)
     told = [("u-0", "clicks", 2.0), ("u-0", "clicks", 1.0), ("u-0", "views", 10.0), ("u-1", "views", 4.0)]
     rows = [
         Feedback(metric, value, 5, f"k-{number}", experiment=experiment.id, unit=unit)
@@ -102,9 +103,7 @@ def test_what_each_prediction_came_to_is_read_without_feedback(store, exposure, 
         exposure(4, "candidate", unit="u-2"),
     ]
     said = [{"label": "cat"}, {}, {}, {"label": "never"}, {"score": 2.5}]
-    store.add_exposures(
-        [replace(each, experiment=experiment.id, **more) for each, more in zip(seen, said, strict=True)]
-    )
+    store.add_events([replace(each, experiment=experiment.id, **more) for each, more in zip(seen, said, strict=True)])
     summary = summarise(experiment, store.columns(experiment))
     assert summary.counts == (1, 2)
     sums = {name: [tuple(map(float, arm.sums[:2])) for arm in arms] for name, arms in summary.moments.items()}
@@ -117,7 +116,7 @@ def test_what_each_prediction_came_to_is_read_without_feedback(store, exposure, 
 
 def test_data_of_an_older_release_stay_through_an_update(url, exposure, define):
     store = Store.open(url)
-    store.add_exposures([replace(exposure(), experiment="ranker-2")])
+    store.add_events([replace(exposure(), experiment="ranker-2")])
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     with store._engine.begin() as connection:
@@ -200,10 +199,67 @@ def test_a_store_that_goes_away_says_when_to_come_back(postgresql, store, url, e
         postgresql.psql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}';")
     feedback = Feedback("m", 1.0, 5, "k", experiment="e", unit="u")
     for use in (
-        lambda: store.add_exposures([exposure()]),
+        lambda: store.add_events([exposure()]),
         lambda: store.add_feedback([feedback], window_s=60, now_ms=1000),
         lambda: store.columns(define()),
     ):
         with pytest.raises(StoreUnavailable) as caught:
             use()
         assert caught.value.details["retry_after_s"] > 0
+
+
+def outcome(number, outcome="ok", variant="candidate", **values):
+    return ShadowOutcome(f"p-{number}", "ranker-2", variant, 1000 + number, outcome, **values)
+
+
+SAME = Difference("", 0.0, Agreement(2, 2), Agreement(1, 2))
+OTHER = Difference("output 'y' differs", float("inf"), Agreement(0, 1), Agreement())
+
+
+def test_what_came_of_shadows_is_read_by_variant(store, define):
+    answered = [
+        outcome(0, difference=SAME, control_us=10, variant_us=20),
+        outcome(1, difference=OTHER, control_us=None, variant_us=20, details='{"reason": "other"}', keep=1),
+        outcome(1, variant="third", difference=replace(SAME, largest=None)),
+    ]
+    lost = [outcome(2, "internal"), outcome(3, "shed", requests=7), outcome(4, "shed", requests=2)]
+    store.add_events([*answered, *lost])
+    store.add_events(answered)
+    found = store.shadows(define())
+    assert found.keys() == {"candidate", "third"}
+    record = found["candidate"]
+    assert record.outcomes == {"ok": 2, "internal": 1, "shed": 9}
+    assert (record.equal, record.labels, record.top_k) == (1, Agreement(2, 3), Agreement(1, 2))
+    assert sorted(record.largest) == [0, float("inf")]
+    assert (record.control_us.tolist(), record.variant_us.tolist()) == ([10], [20])
+    assert record.kept == [{"prediction_id": "p-1", "at_ms": 1001, "reason": "other"}]
+    assert found["third"].largest.size == 0
+    assert store.shadows(define(), since_ms=1004)["candidate"].outcomes == {"shed": 2}
+    assert store.shadows(define('id = "ranker-2"', 'id = "another"')) == {}
+
+
+def test_only_so_many_disagreements_of_a_variant_are_kept_whoever_stores_them(store, url, define):
+    other = Store.open(url)
+    for number in range(6):
+        batch = [
+            outcome(10 * number + n, variant=variant, difference=OTHER, details=f'{{"n": {n}}}', keep=4)
+            for n, variant in enumerate(["candidate", "third"])
+        ]
+        (store, other)[number % 2].add_events(batch)
+    found = store.shadows(define())
+    assert [each["prediction_id"] for each in found["candidate"].kept] == ["p-0", "p-10", "p-20", "p-30"]
+    assert len(found["third"].kept) == 4
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"at_ms": 2**70},
+        {"variant": "half of a character \ud800"},
+    ],
+)
+def test_what_a_database_will_never_take_is_told_from_a_database_that_is_gone(store, exposure, define, poison):
+    with pytest.raises(UnstorableEvents):
+        store.add_events([exposure(), replace(exposure(1), **poison)])
+    assert store.columns(replace(define(), id="e")).unit_count == 0, "none of the batch is kept"

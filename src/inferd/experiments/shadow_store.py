@@ -1,0 +1,134 @@
+"""What came of shadows, in the database. Blocking; never called on the event loop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Engine, Row, func, select
+
+from inferd.core.difference import Agreement
+from inferd.experiments.database import answering
+from inferd.experiments.definition import Experiment
+from inferd.experiments.events import ShadowOutcome
+from inferd.experiments.tables import DISAGREEMENTS, SHADOW_OUTCOMES
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowRecord:
+    """What is known of one variant. ``outcomes`` counts requests; ``equal`` of the "ok" ones are within tolerance.
+    ``largest`` FP64[n] holds the largest difference of each that has floats; ``control_us`` and ``variant_us`` FP64[n]
+    are model times of the same requests. ``kept`` are disagreements as they were kept, the oldest first."""
+
+    outcomes: Mapping[str, int]
+    equal: int
+    labels: Agreement
+    top_k: Agreement
+    largest: np.ndarray
+    control_us: np.ndarray
+    variant_us: np.ndarray
+    kept: Sequence[Mapping[str, Any]]
+
+
+def insert_shadow_outcomes(connection: Connection, insert: Any, batch: Sequence[ShadowOutcome]) -> None:
+    """Store each, and details where fewer than ``keep`` of the variant's are there."""
+    if not batch:
+        return
+    connection.execute(insert(SHADOW_OUTCOMES).on_conflict_do_nothing(), [_row(each) for each in batch])
+    detailed = [each for each in batch if each.details]
+    room = {key: _kept(connection, *key) for key in {(each.experiment, each.variant) for each in detailed}}
+    rows = []
+    for each in detailed:
+        key = each.experiment, each.variant
+        if room[key] < each.keep:
+            room[key] += 1
+            rows.append(_details_row(each))
+    if rows:
+        connection.execute(insert(DISAGREEMENTS).on_conflict_do_nothing(), rows)
+
+
+def read_shadows(engine: Engine, experiment: Experiment, since_ms: int) -> dict[str, ShadowRecord]:
+    """What is known of each variant that anything is known of, by name. Raises ``StoreUnavailable``."""
+    column = SHADOW_OUTCOMES.c
+    of_experiment = (column.experiment == experiment.id, column.at_ms >= since_ms)
+    counts = select(
+        column.variant,
+        column.outcome,
+        *(func.sum(each).label(each.name) for each in _SUMMED),
+        func.sum(column.equal.cast(SHADOW_OUTCOMES.c.requests.type)).label("equal"),
+    )
+    kept = DISAGREEMENTS.c
+    details = select(kept.variant, kept.prediction_id, kept.at_ms, kept.details)
+    with answering(), engine.connect() as connection:
+        summed = connection.execute(counts.where(*of_experiment).group_by(column.variant, column.outcome)).all()
+        values = select(column.variant, column.largest, column.control_us, column.variant_us)
+        each = connection.execute(values.where(*of_experiment, column.outcome == "ok")).all()
+        told = connection.execute(
+            details.where(kept.experiment == experiment.id, kept.at_ms >= since_ms).order_by(kept.at_ms)
+        ).all()
+    return {
+        name: _record(*([row for row in rows if row.variant == name] for rows in (summed, each, told)))
+        for name in {row.variant for row in summed}
+    }
+
+
+_SUMMED = [SHADOW_OUTCOMES.c[name] for name in ("requests", "label_agreeing", "label_rows", "top_agreeing", "top_rows")]
+
+
+def _record(summed: Sequence[Row[Any]], values: Sequence[Row[Any]], told: Sequence[Row[Any]]) -> ShadowRecord:
+    ok = next((row for row in summed if row.outcome == "ok"), None)
+    return ShadowRecord(
+        {row.outcome: int(row.requests) for row in summed},
+        0 if ok is None else int(ok.equal),
+        Agreement() if ok is None else Agreement(int(ok.label_agreeing), int(ok.label_rows)),
+        Agreement() if ok is None else Agreement(int(ok.top_agreeing), int(ok.top_rows)),
+        np.array([row.largest for row in values if row.largest is not None], np.float64),
+        *_times(values),
+        [{"prediction_id": row.prediction_id, "at_ms": row.at_ms, **json.loads(row.details)} for row in told],
+    )
+
+
+def _times(values: Sequence[Row[Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Of the requests of which both are known."""
+    both = [(row.control_us, row.variant_us) for row in values if None not in (row.control_us, row.variant_us)]
+    control, variant = np.array(both, np.float64).reshape(-1, 2).T
+    return control, variant
+
+
+def _kept(connection: Connection, experiment: str, variant: str) -> int:
+    kept = DISAGREEMENTS.c
+    query = select(func.count()).where(kept.experiment == experiment, kept.variant == variant)
+    return int(connection.scalar(query) or 0)
+
+
+def _row(event: ShadowOutcome) -> dict[str, Any]:
+    found = event.difference
+    return {
+        "prediction_id": event.prediction_id,
+        "variant": event.variant,
+        "experiment": event.experiment,
+        "at_ms": event.at_ms,
+        "outcome": event.outcome,
+        "requests": event.requests,
+        "equal": found and found.equal,
+        "largest": found and found.largest,
+        "label_agreeing": found and found.labels.agreeing,
+        "label_rows": found and found.labels.rows,
+        "top_agreeing": found and found.top_k.agreeing,
+        "top_rows": found and found.top_k.rows,
+        "control_us": event.control_us,
+        "variant_us": event.variant_us,
+    }
+
+
+def _details_row(event: ShadowOutcome) -> dict[str, Any]:
+    return {
+        "prediction_id": event.prediction_id,
+        "variant": event.variant,
+        "experiment": event.experiment,
+        "at_ms": event.at_ms,
+        "details": event.details,
+    }
