@@ -89,6 +89,22 @@ def explain_difference(expected: np.ndarray, got: np.ndarray, rtol: float, atol:
     return _compare_values(expected, got, rtol, atol).reason
 
 
+def unequal_rows(expected: Outputs, got: Outputs, *, rtol: float, atol: float) -> list[int] | None:
+    """Which rows of ``got`` differ in any output, as ``compare_answers`` says; None where the answers are not made of
+    the same rows."""
+    wrong: np.ndarray | None = None
+    for name, array in expected.items():
+        other = got.get(name)
+        if other is None or other.shape != array.shape or _datatype(other) != _datatype(array):
+            return None
+        rows = np.atleast_1d(_wrong_values(array, other, rtol, atol)[0])
+        rows = rows.any(axis=tuple(range(1, rows.ndim)))
+        if wrong is not None and wrong.size != rows.size:
+            return None
+        wrong = rows if wrong is None else wrong | rows
+    return [] if wrong is None else [int(row) for row in np.flatnonzero(wrong)]
+
+
 def _compare_output(
     name: str, expected: np.ndarray, got: np.ndarray | None, rtol: float, atol: float
 ) -> _OutputDifference:
@@ -104,14 +120,7 @@ def _compare_output(
 def _compare_values(expected: np.ndarray, got: np.ndarray, rtol: float, atol: float) -> _OutputDifference:
     if expected.shape != got.shape:
         return _OutputDifference(1.0, f"has shape {list(got.shape)} where {list(expected.shape)} is expected", None)
-    exact = not (is_float(expected) and (is_float(got) or got.dtype.kind in _NUMBERS))
-    if exact:
-        wrong = _unequal(expected, got)
-        distance = wrong.astype(np.float64)
-    else:
-        wide, other = expected.astype(np.float64), got.astype(np.float64)
-        wrong = ~np.isclose(other, wide, rtol=rtol, atol=atol, equal_nan=True)
-        distance = _distance(wide, other)
+    wrong, distance, exact = _wrong_values(expected, got, rtol, atol)
     largest = None if exact else float(distance.max(initial=0.0))
     count = np.count_nonzero(wrong)
     if not count:
@@ -124,6 +133,17 @@ def _compare_values(expected: np.ndarray, got: np.ndarray, rtol: float, atol: fl
         f"expected {_show(expected[where])}, got {_show(got[where])}"
     )
     return _OutputDifference(count / wrong.size, reason, largest)
+
+
+def _wrong_values(
+    expected: np.ndarray, got: np.ndarray, rtol: float, atol: float
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Of two arrays of one shape which values are wrong and by how much, and whether they must be equal exactly."""
+    if not (is_float(expected) and (is_float(got) or got.dtype.kind in _NUMBERS)):
+        wrong = _unequal(expected, got)
+        return wrong, wrong.astype(np.float64), True
+    wide, other = expected.astype(np.float64), got.astype(np.float64)
+    return ~np.isclose(other, wide, rtol=rtol, atol=atol, equal_nan=True), _distance(wide, other), False
 
 
 def _distance(expected: np.ndarray, got: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Literal
 
 Kind = Literal["mean", "proportion", "ratio", "quantile"]
 Correction = Literal["holm", "benjamini-hochberg", "none"]
-Mode = Literal["fixed", "ramp"]
+Mode = Literal["fixed", "ramp", "shadow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,25 @@ class Ramp:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadow:
+    """How requests are run a second time. In mode ``shadow`` control answers, and every other variant is its shadow; in
+    the others control is the shadow of whichever treated variant answered.
+
+    ``sample`` is the share of requests; at most ``max_concurrency`` of a variant's run or are compared at once, the
+    rest is shed. Floats may differ by ``atol + rtol * |control's|``; the ``top_k`` highest ranked classes are compared
+    too. Of at most ``keep`` disagreements inputs and outputs are kept, without the tensors named in ``redact``.
+    """
+
+    sample: float = 1.0
+    max_concurrency: int = 8
+    rtol: float = 1e-3
+    atol: float = 1e-4
+    top_k: int = 5
+    keep: int = 100
+    redact: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
     """How outcomes are judged. ``tuning_units`` is the number of units at which the anytime-valid interval is tightest;
     it must be fixed before data are seen."""
@@ -118,7 +137,8 @@ class Analysis:
 class Experiment:
     """A question put to live traffic. The first variant is the control. ``unit`` says what is kept together:
     ``header:NAME``, ``cookie:NAME``, ``parameter:NAME``, ``api-key`` or ``request-id``; ``salt`` makes its split
-    independent of other experiments'. With a ``ramp`` its ``steps`` say the coverage."""
+    independent of other experiments'. With a ``ramp`` its ``steps`` say the coverage. In mode ``shadow`` control
+    answers everyone."""
 
     id: str
     model: str
@@ -134,6 +154,7 @@ class Experiment:
     guardrails: tuple[Guardrail, ...] = ()
     ramp: Ramp | None = None
     steps: tuple[Step, ...] = ()
+    shadow: Shadow | None = None
     analysis: Analysis = field(default_factory=Analysis)
 
     @property
@@ -144,5 +165,7 @@ class Experiment:
     @property
     def shares(self) -> tuple[float, ...]:
         """The share of each variant among assigned units, in order."""
+        if self.mode == "shadow":
+            return (1.0, *(0.0 for _ in self.variants[1:]))
         total = sum(variant.weight for variant in self.variants)
         return tuple(variant.weight / total for variant in self.variants)

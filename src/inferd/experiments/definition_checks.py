@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 
 from inferd.core.errors import ConfigError
@@ -22,7 +23,15 @@ _UNIT = re.compile(r"(header|cookie|parameter):[!-~]+|api-key|request-id")
 
 def check(document: TomlFile, experiment: Experiment) -> None:
     """Raise ``ConfigError`` naming the key of ``document`` that makes no sense in ``experiment``, and the way out."""
-    for each in (_check_plain, _check_variants, _check_targeting, _check_metrics, _check_guardrails, _check_ramp):
+    for each in (
+        _check_plain,
+        _check_variants,
+        _check_targeting,
+        _check_metrics,
+        _check_guardrails,
+        _check_ramp,
+        _check_shadow,
+    ):
         each(document, experiment)
 
 
@@ -50,7 +59,7 @@ def _check_variants(document: TomlFile, experiment: Experiment) -> None:
     if len(variants) < 2:
         raise ConfigError(f"{document.where('variant')}: an experiment compares at least two variants")
     _refuse_twins(document, "variant", (variant.name for variant in variants))
-    limits = [0, *bounds(experiment)]
+    limits = [0, *bounds(replace(experiment, mode="fixed"))]
     for i, variant in enumerate(variants):
         if not NAME.fullmatch(variant.name):
             raise refusal(document, ("variant", i, "name"), "takes letters, digits, '.', '_' and '-', at most 128")
@@ -114,6 +123,20 @@ def _check_ramp(document: TomlFile, experiment: Experiment) -> None:
         raise refusal(document, ("ramp", "label"), "takes letters, digits, '.', '_' and '-', not only digits")
     if ramp.webhook and not WEBHOOK.fullmatch(ramp.webhook):
         raise refusal(document, ("ramp", "webhook"), "takes an http:// or https:// URL")
+
+
+def _check_shadow(document: TomlFile, experiment: Experiment) -> None:
+    """Nobody sees what a shadow answers, so nothing comes of it that a metric could measure."""
+    if experiment.mode != "shadow":
+        return
+    for key in ("metric", "guardrail"):
+        if document.values.get(key):
+            raise refusal(
+                document, (key,), "measures what callers do, and they see no shadow: it goes with other modes"
+            )
+    for i, variant in enumerate(experiment.variants):
+        if variant.weight != 1:
+            raise refusal(document, ("variant", i, "weight"), "says nothing of a shadow; [shadow] has a sample")
 
 
 def _refuse_twins(document: TomlFile, key: str, names: Iterable[str]) -> None:

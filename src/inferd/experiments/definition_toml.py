@@ -18,6 +18,7 @@ from inferd.experiments.definition import (
     Metric,
     Namespace,
     Ramp,
+    Shadow,
     Step,
     Targeting,
     Variant,
@@ -31,7 +32,13 @@ _LISTS: dict[str, tuple[str, type]] = {
     "guardrail": ("guardrails", Guardrail),
     "step": ("steps", Step),
 }
-_TABLES: dict[str, type] = {"namespace": Namespace, "holdout": Holdout, "ramp": Ramp, "analysis": Analysis}
+_TABLES: dict[str, type] = {
+    "namespace": Namespace,
+    "holdout": Holdout,
+    "ramp": Ramp,
+    "shadow": Shadow,
+    "analysis": Analysis,
+}
 _PLAIN = ("id", "model", "unit", "salt", "coverage", "mode")
 # key: (least, most, whether the least itself is allowed)
 _RANGES: dict[str, tuple[float, float, bool]] = {
@@ -52,6 +59,12 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "minutes": (0, 527_040, True),
     "units": (0, 1e12, True),
     "every_s": (1, 86_400, True),
+    "sample": (0, 1, False),
+    "max_concurrency": (1, 10_000, True),
+    "rtol": (0, 1, True),
+    "atol": (0, 1e300, True),
+    "top_k": (1, 1e6, True),
+    "keep": (0, 10_000, True),
 }
 _Value = TypeVar("_Value")
 
@@ -88,8 +101,10 @@ def _experiment(document: TomlFile) -> Experiment:
     values = {
         key: _read(document, (key,), document.values[key], hints[key]) for key in _PLAIN if key in document.values
     }
+    if values.get("mode") == "shadow":
+        values.setdefault("unit", "request-id")
     for key in ("id", "model", "unit", "variant"):
-        if key not in document.values:
+        if key not in {**values, **document.values}:
             raise ConfigError(f"{document.path}: {key!r} is missing")
     for key, (name, kind) in _LISTS.items():
         values[name] = tuple(_build(document, (key, i), table, kind) for i, table in enumerate(_tables(document, key)))
@@ -99,6 +114,8 @@ def _experiment(document: TomlFile) -> Experiment:
     values["metrics"] = tuple(replace(metric, column=metric.column or metric.name) for metric in values["metrics"])
     if values.get("mode") == "ramp":
         values.setdefault("ramp", Ramp())
+    if values.get("mode") == "shadow":
+        values.setdefault("shadow", Shadow())
     experiment = Experiment(**{"salt": values["id"], **values})
     check(document, experiment)
     return experiment

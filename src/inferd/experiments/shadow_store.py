@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Row, func, select
+from sqlalchemy import Connection, Engine, Integer, Select, func, select
 
 from inferd.core.difference import Agreement
 from inferd.experiments.database import answering
@@ -52,33 +52,37 @@ def insert_shadow_outcomes(connection: Connection, insert: Any, batch: Sequence[
 
 def read_shadows(engine: Engine, experiment: Experiment, since_ms: int) -> dict[str, ShadowRecord]:
     """What is known of each variant that anything is known of, by name. Raises ``StoreUnavailable``."""
-    column = SHADOW_OUTCOMES.c
-    of_experiment = (column.experiment == experiment.id, column.at_ms >= since_ms)
-    counts = select(
-        column.variant,
-        column.outcome,
-        *(func.sum(each).label(each.name) for each in _SUMMED),
-        func.sum(column.equal.cast(SHADOW_OUTCOMES.c.requests.type)).label("equal"),
-    )
-    kept = DISAGREEMENTS.c
-    details = select(kept.variant, kept.prediction_id, kept.at_ms, kept.details)
+    counts, values, kept = _queries(experiment.id, since_ms)
     with answering(), engine.connect() as connection:
-        summed = connection.execute(counts.where(*of_experiment).group_by(column.variant, column.outcome)).all()
-        values = select(column.variant, column.largest, column.control_us, column.variant_us)
-        each = connection.execute(values.where(*of_experiment, column.outcome == "ok")).all()
-        told = connection.execute(
-            details.where(kept.experiment == experiment.id, kept.at_ms >= since_ms).order_by(kept.at_ms)
-        ).all()
-    return {
-        name: _record(*([row for row in rows if row.variant == name] for rows in (summed, each, told)))
-        for name in {row.variant for row in summed}
-    }
+        counted, valued, told = (connection.execute(query).all() for query in (counts, values, kept))
+    names = {row.variant for row in counted}
+    return {name: _record(_of(name, counted), _of(name, valued), _of(name, told)) for name in names}
 
 
-_SUMMED = [SHADOW_OUTCOMES.c[name] for name in ("requests", "label_agreeing", "label_rows", "top_agreeing", "top_rows")]
+def _queries(experiment: str, since_ms: int) -> tuple[Select[Any], Select[Any], Select[Any]]:
+    """Sums by variant and outcome; what was measured of each request; what was kept."""
+    outcome, kept = SHADOW_OUTCOMES.c, DISAGREEMENTS.c
+    of_experiment = outcome.experiment == experiment, outcome.at_ms >= since_ms
+    summed = (outcome.requests, outcome.label_agreeing, outcome.label_rows, outcome.top_agreeing, outcome.top_rows)
+    sums = [func.sum(each).label(each.name) for each in summed]
+    sums.append(func.sum(outcome.equal.cast(Integer)).label("equal"))
+    key = outcome.variant, outcome.outcome
+    return (
+        select(*key, *sums).where(*of_experiment).group_by(*key),
+        select(outcome.variant, outcome.largest, outcome.control_us, outcome.variant_us).where(
+            *of_experiment, outcome.outcome == "ok"
+        ),
+        select(kept.variant, kept.prediction_id, kept.at_ms, kept.details)
+        .where(kept.experiment == experiment, kept.at_ms >= since_ms)
+        .order_by(kept.at_ms),
+    )
 
 
-def _record(summed: Sequence[Row[Any]], values: Sequence[Row[Any]], told: Sequence[Row[Any]]) -> ShadowRecord:
+def _of(variant: str, rows: Sequence[Any]) -> list[Any]:
+    return [row for row in rows if row.variant == variant]
+
+
+def _record(summed: Sequence[Any], values: Sequence[Any], told: Sequence[Any]) -> ShadowRecord:
     ok = next((row for row in summed if row.outcome == "ok"), None)
     return ShadowRecord(
         {row.outcome: int(row.requests) for row in summed},
@@ -91,7 +95,7 @@ def _record(summed: Sequence[Row[Any]], values: Sequence[Row[Any]], told: Sequen
     )
 
 
-def _times(values: Sequence[Row[Any]]) -> tuple[np.ndarray, np.ndarray]:
+def _times(values: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Of the requests of which both are known."""
     both = [(row.control_us, row.variant_us) for row in values if None not in (row.control_us, row.variant_us)]
     control, variant = np.array(both, np.float64).reshape(-1, 2).T

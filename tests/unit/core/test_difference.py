@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from inferd.core.difference import Agreement, Differences, compare_answers, explain_difference
+from inferd.core.difference import Agreement, Differences, compare_answers, explain_difference, unequal_rows
 
 ANY = st.one_of(
     st_numpy.arrays(st.sampled_from([np.float32, np.float64]), st_numpy.array_shapes(min_dims=0, min_side=0)),
@@ -149,3 +149,42 @@ def test_brain_floats_are_floats():
     found = compare({"y": expected}, {"y": np.array([[1.0, 2.015625]], ml_dtypes.bfloat16)}, atol=0.1)
     assert found.equal
     assert found.largest == 0.015625
+
+
+@given(SCORES, st.data())
+def test_the_rows_that_differ_are_those_that_differ_by_themselves(scores, data):
+    other = data.draw(st_numpy.arrays(np.float64, scores.shape, elements=st.sampled_from([0.0, 0.25, np.nan])))
+    other = np.where(data.draw(st_numpy.arrays(np.bool_, scores.shape)), other, scores)
+    names = np.array([str(row[0]).encode() for row in scores], object)
+    expected, got = {"score": scores, "name": names}, {"score": other, "name": names[::-1]}
+    alone = [
+        row
+        for row in range(len(scores))
+        if not compare(
+            {name: array[row : row + 1] for name, array in expected.items()},
+            {name: array[row : row + 1] for name, array in got.items()},
+            atol=0.125,
+        ).equal
+    ]
+    assert unequal_rows(expected, got, rtol=0.0, atol=0.125) == alone
+
+
+@pytest.mark.parametrize(
+    ("expected", "got"),
+    [
+        ({"a": np.zeros(3)}, {"b": np.zeros(3)}),
+        ({"a": np.zeros(3)}, {"a": np.zeros(2)}),
+        ({"a": np.zeros(3)}, {"a": np.zeros(3, np.int64)}),
+        ({"a": np.zeros(1), "b": np.zeros(3)}, {"a": np.zeros(1), "b": np.zeros(3)}),
+        ({"a": np.zeros(3), "b": np.zeros(())}, {"a": np.zeros(3), "b": np.zeros(())}),
+    ],
+)
+def test_answers_that_are_not_made_of_the_same_rows_have_none_in_common(expected, got):
+    assert unequal_rows(expected, got, rtol=0, atol=0) is None
+
+
+def test_an_answer_without_dimensions_is_one_row():
+    one, other = {"a": np.array(1.0)}, {"a": np.array(2.0)}
+    assert unequal_rows(one, other, rtol=0, atol=0) == [0]
+    assert unequal_rows(one, one, rtol=0, atol=0) == []
+    assert unequal_rows({}, {}, rtol=0, atol=0) == []

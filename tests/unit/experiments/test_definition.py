@@ -1,8 +1,9 @@
 import pytest
 
 from inferd.core.errors import ConfigError
-from inferd.experiments.definition import Guardrail, Holdout, Metric, Namespace, Ramp, Step, Targeting, Variant
-from inferd.experiments.definition_toml import experiment_of, values_of
+from inferd.experiments.assignment import Assigner
+from inferd.experiments.definition import Guardrail, Holdout, Metric, Namespace, Ramp, Shadow, Step, Targeting, Variant
+from inferd.experiments.definition_toml import experiment_of, read_experiment, values_of
 
 
 def test_a_definition_is_read_with_its_defaults(define):
@@ -92,7 +93,7 @@ def test_a_mistake_in_an_optional_part_is_refused(define, addition, says):
 
 
 def test_an_unknown_mode_is_refused_with_those_there_are(define):
-    with pytest.raises(ConfigError, match=':1: mode takes "fixed" or "ramp"'):
+    with pytest.raises(ConfigError, match=':1: mode takes "fixed" or "ramp" or "shadow"'):
         define('id = "ranker-2"', 'mode = "fixd"\nid = "ranker-2"')
 
 
@@ -152,3 +153,77 @@ def test_a_ramp_needs_steps_and_its_coverage_is_theirs(define):
         ramp(define, add="")
     with pytest.raises(ConfigError, match="said by its steps; leave it out"):
         define('id = "ranker-2"', 'mode = "ramp"\ncoverage = 0.1\nid = "ranker-2"', RAMP)
+
+
+SHADOW = """\
+id = "ranker-2"
+model = "ranker"
+mode = "shadow"
+[[variant]]
+name = "control"
+target = "ranker@1"
+[[variant]]
+name = "candidate"
+target = "ranker@2"
+[[variant]]
+name = "another"
+target = "ranker@3"
+"""
+
+
+@pytest.fixture
+def shadow(tmp_path):
+    """The experiment with ``add`` at its end, after ``old`` has become ``new``."""
+
+    def shadow(old="", new="", add=""):
+        path = tmp_path / "shadow.toml"
+        path.write_text((SHADOW.replace(old, new, 1) if old else SHADOW) + add)
+        return read_experiment(path)
+
+    return shadow
+
+
+def test_a_shadow_needs_no_unit_and_control_has_everyone(shadow):
+    experiment = shadow()
+    assert (experiment.unit, experiment.shadow) == ("request-id", Shadow())
+    assert experiment.shares == (1.0, 0.0, 0.0)
+    assert {Assigner(experiment).assign(str(unit)).variant.name for unit in range(50)} == {"control"}
+    assert experiment_of(values_of(experiment)) == experiment
+
+
+def test_the_settings_of_a_shadow_are_read_in_every_mode(shadow, define):
+    table = """
+[shadow]
+sample = 0.1
+max_concurrency = 2
+rtol = 0
+atol = 1e-6
+top_k = 3
+keep = 0
+redact = ["name"]
+"""
+    expected = Shadow(0.1, 2, 0.0, 1e-6, 3, 0, ("name",))
+    assert shadow(add=table).shadow == expected
+    assert define(add=table).shadow == expected
+    assert define().shadow is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "add", "says"),
+    [
+        ("", "", "[shadow]\nsample = 0\n", "shadow.sample takes a number above 0 to 1, got 0"),
+        ("", "", "[shadow]\nmax_concurrency = 0\n", "shadow.max_concurrency takes a number from 1"),
+        ("", "", "[shadow]\nkeep = -1\n", "shadow.keep takes a number from 0"),
+        ("", "", "[shadow]\ntop_k = 0\n", "shadow.top_k takes a number from 1"),
+        ("", "", "[shadow]\nredact = 'x'\n", "shadow.redact takes"),
+        ("", "", "[shadow]\nkept = 1\n", "unknown key 'shadow.kept'; did you mean 'keep'?"),
+        ("", "", "[[metric]]\nname = 'a'\nkind = 'mean'\n", "metric measures what callers do, and they see no shadow"),
+        ("", "", "[[guardrail]]\nmetric = 'error'\nlimit = 0.1\n", "guardrail measures what callers do"),
+        ('"ranker@1"', '"ranker@1"\nweight = 2', "", "variant[0].weight says nothing of a shadow"),
+        ("", "", "[ramp]\n", 'ramp goes with mode = "ramp"'),
+    ],
+)
+def test_a_wrong_shadow_is_refused(shadow, old, new, add, says):
+    with pytest.raises(ConfigError) as refused:
+        shadow(old, new, add)
+    assert says in refused.value.message
