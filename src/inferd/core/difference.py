@@ -97,8 +97,8 @@ def unequal_rows(expected: Outputs, got: Outputs, *, rtol: float, atol: float) -
         other = got.get(name)
         if other is None or other.shape != array.shape or _datatype(other) != _datatype(array):
             return None
-        rows = np.atleast_1d(_wrong_values(array, other, rtol, atol)[0])
-        rows = rows.any(axis=tuple(range(1, rows.ndim)))
+        values = np.atleast_1d(_wrong_values(array, other, rtol, atol)[0])
+        rows: np.ndarray = np.asarray(values.any(axis=tuple(range(1, values.ndim))))
         if wrong is not None and wrong.size != rows.size:
             return None
         wrong = rows if wrong is None else wrong | rows

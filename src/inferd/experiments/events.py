@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -56,6 +57,8 @@ class ShadowOutcome:
 
 
 Event = Exposure | ShadowOutcome
+Put = Callable[[Event], None]
+"""Takes an event and does not block."""
 
 
 class UnstorableEvents(ValueError):

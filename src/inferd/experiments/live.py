@@ -6,7 +6,7 @@ Hot where a model has an experiment: benchmarks/hot_path.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import time_ns
 
 import numpy as np
@@ -15,26 +15,28 @@ from inferd.abc import Exchange, Target
 from inferd.core.messages import InferenceRequest
 from inferd.experiments.assignment import Assigner
 from inferd.experiments.definition import Experiment, Variant
-from inferd.experiments.events import Exposure, hash_unit
+from inferd.experiments.events import Exposure, Put, hash_unit
 from inferd.experiments.gist import NOTHING, gist
 from inferd.experiments.prediction_id import new_prediction_id
+from inferd.experiments.shadows import Shadows
 from inferd.experiments.target import find_ticket
 from inferd.experiments.unit import parameters_of, unit_reader
+from inferd.serving.policy import Observer
 from inferd.serving.servable import Ticket
 from inferd.serving.table import Table
 
-Put = Callable[[Exposure], None]
-
 
 class LiveExperiment:
-    """One experiment, ready to assign requests. ``put`` takes each exposure and must not block.
+    """One experiment, ready to assign requests. ``put`` takes each exposure; ``shadows`` runs requests a second time.
 
     ``assigned`` counts requests by variant; ``fallbacks`` those whose variant had no version ready: they got the
     control, and are logged with the outcome "fallback", so that no analysis takes them for either; ``unassigned``
-    counts by reason.
+    counts by reason. In mode ``shadow`` nobody is exposed to anything: control answers, and its answers carry no word
+    of an experiment.
     """
 
-    def __init__(self, experiment: Experiment, put: Put) -> None:
+    def __init__(self, experiment: Experiment, put: Put, shadows: Shadows | None = None) -> None:
+        self.shadows = shadows
         self.assigned: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
         self.unassigned: Counter[str] = Counter()
@@ -71,13 +73,23 @@ class LiveExperiment:
                 return None
             self.fallbacks[variant.name] += 1
         self.assigned[variant.name] += 1
+        if self.experiment.mode == "shadow":
+            return self._unexposed(found, exchange, served)
+        return self._exposed(found, exchange, unit, variant, served)
+
+    def _unexposed(self, found: Ticket, exchange: Exchange, served: Variant) -> Ticket:
+        """The ticket that everyone gets, or the same with shadows."""
+        observer = self.shadows.follow(exchange.request_id, "", served) if self.shadows is not None else None
+        return found if observer is None else Ticket(found.servable, found.head, observer)
+
+    def _exposed(self, found: Ticket, exchange: Exchange, unit: str, variant: Variant, served: Variant) -> Ticket:
         prediction_id = new_prediction_id()
         head = b"%binferd-sticky: %b\r\ninferd-prediction-id: %b\r\n" % (
             self._heads[served.name],
             b"true" if unit else b"false",
             prediction_id.encode(),
         )
-        followed = FollowedRequest(
+        observer: Observer | None = FollowedRequest(
             self._put,
             self.experiment,
             variant,
@@ -87,7 +99,9 @@ class LiveExperiment:
             propensity=self._shares[variant.name],
             fell_back=served is not variant,
         )
-        return Ticket(found.servable, head, followed)
+        if self.shadows is not None:
+            observer = self.shadows.follow(exchange.request_id, prediction_id, served, observer)
+        return Ticket(found.servable, head, observer)
 
     def _context(self, exchange: Exchange) -> tuple[Mapping[str, str], Mapping[str, str]]:
         """Headers and attributes as targeting reads them; nothing is decoded for an experiment without it."""

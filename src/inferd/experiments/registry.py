@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from inferd.abc import Target
 from inferd.core.errors import ConfigError, Conflict, ExperimentNotFound
+from inferd.core.schema import suggestion
 from inferd.core.tensors import Signature
-from inferd.experiments.definition import Experiment
+from inferd.experiments.definition import Experiment, Shadow
 from inferd.experiments.definition_toml import read_experiment
-from inferd.experiments.live import LiveExperiment, ModelExperiments, Put
+from inferd.experiments.events import Put
+from inferd.experiments.live import LiveExperiment, ModelExperiments
 from inferd.experiments.position import UNSTARTED, Position, at_position
+from inferd.experiments.shadows import Shadows
 from inferd.experiments.target import find_ticket
 from inferd.serving.engine import Engine
+from inferd.serving.servable import Ticket
 from inferd.serving.table import DEFAULT_LABEL
 
 logger = logging.getLogger("inferd.experiments")
@@ -63,6 +68,7 @@ class ExperimentRegistry:
         self._engine = engine
         self._put = put
         self._entries: dict[str, Entry] = {}
+        self._comparer = ThreadPoolExecutor(1, thread_name_prefix="inferd-shadows")
 
     @property
     def entries(self) -> Iterable[Entry]:
@@ -89,7 +95,7 @@ class ExperimentRegistry:
     ) -> Entry:
         """Know ``experiment``, in place of one with its id. It runs if it should and the models that are served permit
         it; else it is kept as invalid, with the reason."""
-        live = LiveExperiment(at_position(experiment, position), self._put)
+        live = LiveExperiment(at_position(experiment, position), self._put, self._shadows_of(experiment))
         entry = Entry(experiment, origin, state, reason, live, version, position)
         if state == "running":
             try:
@@ -100,6 +106,18 @@ class ExperimentRegistry:
         self._entries[experiment.id] = entry
         self._install()
         return entry
+
+    def _shadows_of(self, experiment: Experiment) -> Shadows | None:
+        if experiment.shadow is None:
+            return None
+        return Shadows(experiment, experiment.shadow, self._engine, self._put, self._comparer)
+
+    def close(self) -> None:
+        """Log what is counted and not logged; compare no more."""
+        self._comparer.shutdown(wait=False, cancel_futures=True)
+        for entry in self.entries:
+            if entry.live.shadows is not None:
+                entry.live.shadows.tally()
 
     def stop(self, experiment_id: str, reason: str, state: Literal["stopped", "promoted"] = "stopped") -> Entry:
         """The kill switch: everyone gets the model's usual version from the next request on. Idempotent."""
@@ -180,7 +198,7 @@ class ExperimentRegistry:
         table = self._engine.table
         if experiment.model not in table.models:
             raise ConfigError(f"no model {experiment.model!r} is served; there are: {', '.join(sorted(table.models))}")
-        signatures: dict[str, Signature] = {}
+        tickets: dict[str, Ticket] = {}
         for variant in experiment.variants:
             model, _, version = variant.target.partition("@")
             versions = table.models.get(model)
@@ -188,9 +206,11 @@ class ExperimentRegistry:
                 raise ConfigError(f"variant {variant.name!r}: {variant.target} is not served")
             ticket = find_ticket(variant.target, table)
             if ticket is not None:
-                signatures[variant.name] = ticket.servable.signature
-        _check_compatible(signatures)
-        if experiment.mode == "ramp":
+                tickets[variant.name] = ticket
+        _check_compatible({name: ticket.servable.signature for name, ticket in tickets.items()})
+        if experiment.shadow is not None:
+            _check_comparable(experiment.shadow, tickets)
+        if experiment.mode in ("ramp", "shadow"):
             self._check_usual(experiment)
 
     def _check_usual(self, experiment: Experiment) -> None:
@@ -212,6 +232,20 @@ def _check_compatible(signatures: Mapping[str, Signature]) -> None:
         first = next(iter(shapes))
         if shape != shapes[first]:
             raise ConfigError(f"variant {name!r} has another signature than {first!r}: {shape} against {shapes[first]}")
+
+
+def _check_comparable(shadow: Shadow, tickets: Mapping[str, Ticket]) -> None:
+    """Every answer must be one that can be compared, and what shall not be kept must be there."""
+    for name, ticket in tickets.items():
+        if ticket.servable.streaming:
+            raise ConfigError(
+                f"variant {name!r} answers in streams, which cannot be compared: leave out [shadow], and mode shadow"
+            )
+        signature = ticket.servable.signature
+        known = [spec.name for spec in (*signature.inputs, *signature.outputs)]
+        for each in shadow.redact:
+            if each not in known:
+                raise ConfigError(f"shadow.redact: no input or output is named {each!r}{suggestion(each, known)}")
 
 
 def _shape_of(signature: Signature) -> dict[str, list[Any]]:

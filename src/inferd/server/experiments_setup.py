@@ -93,5 +93,6 @@ class Experiments:
         self._follower.close(CLOSE_TIMEOUT_S)
         self._webhooks.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self.registry.close()
         self._log.close(CLOSE_TIMEOUT_S)
         self._store.close()
