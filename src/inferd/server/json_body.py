@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from inferd.core.errors import InvalidRequest, UnsupportedMediaType
+from inferd.core.errors import InferdError, InvalidRequest, UnsupportedMediaType
 from inferd.core.toml_file import dotted
 from inferd.protocols.shared.json_exact import read_exact
 from inferd.protocols.shared.json_members import MAX_SHOWN
@@ -36,9 +36,11 @@ def fit(model: type[_Body], value: Any, *place: str | int) -> _Body:
         raise refusal(error.errors(), *place) from None
 
 
-def refusal(errors: Sequence[Mapping[str, Any]], *place: str | int) -> InvalidRequest:
+def refusal(errors: Sequence[Mapping[str, Any]], *place: str | int) -> InferdError:
     """The first of pydantic's ``errors``; their ``loc`` continues ``place``."""
     first = errors[0]
+    if isinstance(first.get("input"), bytes):  # FastAPI reads only what is declared as JSON
+        return UnsupportedMediaType("the body needs the content type application/json", expected="application/json")
     path = dotted((*place, *first["loc"]))
     reason = first["msg"].removeprefix("Value error, ")
     message = f"{path}: {reason}" if path else reason
