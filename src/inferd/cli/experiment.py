@@ -38,7 +38,8 @@ def check(file: str) -> None:
     coverage = ", ".join(f"{100 * share:.3g}%" for share in shares)
     click.echo(f"{experiment.id}: {coverage} of the units of {experiment.model}, by {experiment.unit}")
     for variant, share in zip(experiment.variants, experiment.shares, strict=True):
-        role = "control" if variant is experiment.control else "treated"
+        role = "treated" if experiment.mode != "shadow" else "shadow"
+        role = "control" if variant is experiment.control else role
         click.echo(f"  {variant.name} ({role}): {share:.2%} to {variant.target}")
     for metric in experiment.metrics:
         click.echo(f"  {metric.name}: {metric.kind}, better when it would {metric.goal}")

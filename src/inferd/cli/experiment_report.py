@@ -10,12 +10,14 @@ import click
 
 from inferd.cli.experiment_server import path_of
 from inferd.cli.models import ask, server_options
+from inferd.cli.shadow_report import print_shadow, print_shadow_report
 from inferd.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from inferd.experiments.answers import AnswerComparison
     from inferd.experiments.comparison import Estimate, Interval
     from inferd.experiments.report import Comparison, Report
+    from inferd.experiments.shadow_report import ShadowReport
 
 
 @click.command(
@@ -49,6 +51,7 @@ def command(
     """
     if (experiment is None) == (not logs) or (definition is None) != (not logs):
         raise click.UsageError("give either LOG.csv with --definition, or --experiment of a running server")
+    found: Report | ShadowReport
     if experiment is not None:
         found = _asked(experiment, url, api_key)
     else:
@@ -65,6 +68,15 @@ def command(
         _print(found)
 
 
+def _print(found: Report | ShadowReport) -> None:
+    from inferd.experiments.shadow_report import ShadowReport
+
+    if isinstance(found, ShadowReport):
+        print_shadow_report(found)
+    else:
+        _print_report(found)
+
+
 def _judged(logs: Sequence[Path], definition: Path) -> Report:
     from inferd.experiments.columns_csv import read_csv_columns
     from inferd.experiments.definition_toml import read_experiment
@@ -72,22 +84,26 @@ def _judged(logs: Sequence[Path], definition: Path) -> Report:
     from inferd.experiments.summary import summarise
 
     experiment = read_experiment(definition)
+    if experiment.mode == "shadow":
+        raise ConfigError(f"{definition}: nobody sees a shadow, so no log tells of one; --experiment asks a server")
     return report(experiment, summarise(experiment, read_csv_columns(logs, experiment)))
 
 
-def _asked(experiment: str, url: str, api_key: str) -> Report:
+def _asked(experiment: str, url: str, api_key: str) -> Report | ShadowReport:
     from pydantic import TypeAdapter, ValidationError
 
     from inferd.experiments.report import Report
+    from inferd.experiments.shadow_report import ShadowReport
 
     answer = ask(url, api_key, "GET", f"{path_of(experiment)}/report")
+    kind: type[Report] | type[ShadowReport] = ShadowReport if answer.get("mode") == "shadow" else Report
     try:
-        return TypeAdapter(Report).validate_python(answer)
+        return TypeAdapter(kind).validate_python(answer)
     except ValidationError:
         raise ConfigError(f"the report of {url} is not one that this inferd reads; is it of another release?") from None
 
 
-def _print(report: Report) -> None:
+def _print_report(report: Report) -> None:
     days = "" if report.days is None else f", {report.days:,.1f} days"
     click.echo(f"{report.experiment}: {report.units:,} units{days}")
     for variant in report.variants:
@@ -107,6 +123,8 @@ def _print(report: Report) -> None:
         click.echo(f"  {answers.kind}s, {answers.variant}: {_distance(answers)}")
         for share in answers.shares:
             click.echo(f"    {share.label}: control {share.control:.1%}, {answers.variant} {share.treated:.1%}")
+    for shadow in report.shadows:
+        print_shadow(shadow, 1 - report.alpha)
 
 
 def _print_comparison(comparison: Comparison, level: float, correction: str) -> None:

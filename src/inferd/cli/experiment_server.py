@@ -176,3 +176,6 @@ def _show(entry: dict[str, Any], as_json: bool) -> None:
         click.echo(
             f"  {each['name']}: {each['share']:.2%} to {each['target']}, {each['requests']:,} requests{fallbacks}"
         )
+    for name, counts in entry.get("shadows", {}).items():
+        told = ", ".join(f"{count:,} {result}" for result, count in counts.items() if count)
+        click.echo(f"  {name} beside control: {told or 'nothing yet'}")

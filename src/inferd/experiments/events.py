@@ -32,13 +32,17 @@ class Exposure:
     score: float | None = None
 
 
+SHED, UNAVAILABLE = "shed", "unavailable"
+"""Outcomes of shadows that were not run: for lack of room, or because no version was ready."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShadowOutcome:
     """What came of running a request a second time, on another version.
 
     ``prediction_id`` is the exposure's, or one of its own where nobody is exposed. ``variant`` is compared with
     control, whichever of the two was the shadow. ``outcome`` is the shadow's: "ok", a neutral error code in lower case,
-    or, for a number of ``requests`` that were not run, "shed" or "unavailable". Only with "ok" there are a
+    or, for a number of ``requests`` that were not run, ``SHED`` or ``UNAVAILABLE``. Only with "ok" there are a
     ``difference`` and, for at most ``keep`` of a variant's that are not equal, ``details`` as JSON. Model times are
     ``None`` where an answer took none.
     """

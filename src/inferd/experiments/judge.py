@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from inferd.experiments.definition import Experiment
 from inferd.experiments.log import EventLog
 from inferd.experiments.ramp import Evidence, evidence_of
 from inferd.experiments.report import Report, report
+from inferd.experiments.shadow_report import ShadowReport, compare_shadows, shadow_report
 from inferd.experiments.store import Store
 from inferd.experiments.summary import Summary, summarise
 
@@ -19,9 +22,15 @@ class Judge:
         self._log = log
         self._store = store
 
-    def report(self, experiment: Experiment, since_ms: int) -> Report:
+    def report(self, experiment: Experiment, since_ms: int) -> Report | ShadowReport:
         """What the data say now."""
-        return report(experiment, self._summary(experiment, since_ms))
+        if experiment.mode == "shadow":
+            self._log.flush(FLUSH_TIMEOUT_S)
+            return shadow_report(experiment, self._store.shadows(experiment, since_ms))
+        found = report(experiment, self._summary(experiment, since_ms))
+        if experiment.shadow is None:
+            return found
+        return replace(found, shadows=compare_shadows(experiment, self._store.shadows(experiment, since_ms)))
 
     def evidence(self, experiment: Experiment, since_ms: int) -> Evidence:
         """What a ramp needs to know of them."""

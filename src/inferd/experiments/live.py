@@ -57,6 +57,11 @@ class LiveExperiment:
         names = (variant.name for variant in experiment.variants)
         self._shares = dict(zip(names, experiment.shares, strict=True))
 
+    def tally(self) -> None:
+        """Log what is counted and not logged yet."""
+        if self.shadows is not None:
+            self.shadows.tally()
+
     def ticket(self, exchange: Exchange, table: Table) -> Ticket | None:
         """The ticket of the request's variant, or None when it takes no part or nothing is ready for it."""
         unit = self._unit_of(exchange)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inferd.experiments.report import Report
+from inferd.experiments.shadow_report import ShadowReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Promotion:
         return f"{self.variant}, version {self.version}, promoted to {to}"
 
 
-def why_not(report: Report, variant: str, *, is_control: bool, must_be_better: bool = True) -> str:
+def why_not(report: Report | ShadowReport, variant: str, *, is_control: bool, must_be_better: bool = True) -> str:
     """What speaks against promoting ``variant``; "" when nothing does.
 
     A treated variant must be better in a metric, unless that is not what was asked, worse in none, and inside every
@@ -28,6 +29,8 @@ def why_not(report: Report, variant: str, *, is_control: bool, must_be_better: b
     """
     if is_control:
         return ""
+    if isinstance(report, ShadowReport):
+        return "nobody has seen what a shadow answers; let it answer a few callers first, as a ramp does"
     if report.split_alarm:
         return "the variants are not of the planned sizes, so every verdict is void"
     found = [each for each in report.comparisons if each.variant == variant]

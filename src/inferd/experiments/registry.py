@@ -116,8 +116,7 @@ class ExperimentRegistry:
         """Log what is counted and not logged; compare no more."""
         self._comparer.shutdown(wait=False, cancel_futures=True)
         for entry in self.entries:
-            if entry.live.shadows is not None:
-                entry.live.shadows.tally()
+            entry.live.tally()
 
     def stop(self, experiment_id: str, reason: str, state: Literal["stopped", "promoted"] = "stopped") -> Entry:
         """The kill switch: everyone gets the model's usual version from the next request on. Idempotent."""

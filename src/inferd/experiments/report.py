@@ -12,6 +12,7 @@ from inferd.experiments.automatic import automatic_metrics
 from inferd.experiments.comparison import Estimate, estimate, estimate_quantile
 from inferd.experiments.definition import Experiment, Metric
 from inferd.experiments.guardrail import GuardrailCheck, check_guardrails
+from inferd.experiments.shadow_report import ShadowComparison
 from inferd.experiments.statistics.correction import corrected
 from inferd.experiments.statistics.imbalance import ALARM, imbalance_p
 from inferd.experiments.summary import Summary
@@ -54,7 +55,8 @@ class Comparison:
 class Report:
     """``days`` of data, where rows are timed. With ``split_alarm`` the variants are not of the planned sizes, and every
     verdict is void. ``automatic`` compares what is measured of every prediction, and ``answers`` what they said; their
-    p-values are corrected by themselves, so that they cost the experiment's own metrics nothing."""
+    p-values are corrected by themselves, so that they cost the experiment's own metrics nothing. ``shadows`` tells how
+    often variants disagree with control on the same request."""
 
     experiment: str
     model: str
@@ -70,6 +72,7 @@ class Report:
     guardrails: tuple[GuardrailCheck, ...]
     automatic: tuple[Comparison, ...]
     answers: tuple[AnswerComparison, ...]
+    shadows: tuple[ShadowComparison, ...] = ()
 
 
 def report(experiment: Experiment, summary: Summary) -> Report:

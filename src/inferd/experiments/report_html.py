@@ -1,62 +1,49 @@
-"""A report as one HTML page that needs nothing else: tables, verdicts, and a drawing of each metric's intervals."""
+"""A report as one HTML page: tables, verdicts, and a drawing of each metric's intervals."""
 
 from __future__ import annotations
 
 from html import escape
-from string import Template
 
 from inferd.experiments.answers import AnswerComparison
 from inferd.experiments.comparison import Interval
+from inferd.experiments.html_page import number, page, row
 from inferd.experiments.report import Comparison, Report
+from inferd.experiments.shadow_html import shadow_report_html, shadow_sections
+from inferd.experiments.shadow_report import ShadowReport
 
 _WIDTH, _HEIGHT, _MARGIN, _LABEL = 640, 64, 12, 44
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Experiment $title</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
-table { border-collapse: collapse; width: 100% } td, th { text-align: right; padding: .2rem .6rem }
-td:first-child, th:first-child { text-align: left } tr { border-bottom: 1px solid #ddd }
-section { margin: 2rem 0 } svg { width: 100%; height: auto } svg text { font-size: 11px; fill: #555 }
-.verdict { font-weight: 600 } .better, .holds { color: #11643a } .worse, .broken, .void { color: #a3160f }
-.note { color: #555; font-size: .9rem }
-</style></head><body>
-<h1>Experiment $title</h1>
-<p>$units units of $model$days.$crossed</p>
-<table><tr><th>variant</th><th>units</th><th>share</th><th>planned</th></tr>$variants</table>
-<p class="verdict $alarm">$split</p>
-$comparisons
-$guardrails
-$automatic
-<p class="note">Bars: light, the interval that holds however often you look ($level); dark, the narrower one that holds
+_NOTE = """Bars: light, the interval that holds however often you look ({level}); dark, the narrower one that holds
 only for a single look planned in advance. A bar that crosses the line at 0 leaves open whether there is any
-difference.</p>
-</body></html>
-""")
+difference."""
 
 
-def report_html(report: Report) -> str:
-    """The page. Names from the definition are escaped; it holds no script and asks for no other file."""
+def report_html(report: Report | ShadowReport) -> str:
+    """The page. Names from the definition are escaped."""
+    if isinstance(report, ShadowReport):
+        return shadow_report_html(report)
     days = "" if report.days is None else f", over {report.days:,.1f} days"
     crossed = f" {report.crossed_units:,} seen in several variants are left out." if report.crossed_units else ""
-    guardrails = "".join(
+    variants = "".join(row(v.name, f"{v.units:,}", f"{v.share:.2%}", f"{v.planned:.2%}") for v in report.variants)
+    split = f"Split {'not ' if report.split_alarm else ''}as planned (p = {report.split_p:.2g})."
+    parts = (
+        f"<p>{report.units:,} units of {escape(report.model)}{days}.{crossed}</p>",
+        f"<table><tr><th>variant</th><th>units</th><th>share</th><th>planned</th></tr>{variants}</table>",
+        f'<p class="verdict {"void" if report.split_alarm else ""}">{split}</p>',
+        *map(_section, report.comparisons),
+        _guardrails(report),
+        _automatic(report),
+        shadow_sections(report.shadows),
+        f'<p class="note">{_NOTE.format(level=f"{1 - report.alpha:.0%} in all")}</p>',
+    )
+    return page(f"Experiment {report.experiment}", "\n".join(parts))
+
+
+def _guardrails(report: Report) -> str:
+    rails = "".join(
         f'<p class="verdict {check.conclusion}">{escape(check.metric)}: {escape(check.verdict)}</p>'
         for check in report.guardrails
     )
-    return _PAGE.substitute(
-        title=escape(report.experiment),
-        model=escape(report.model),
-        units=f"{report.units:,}",
-        days=days,
-        crossed=crossed,
-        variants="".join(_row(v.name, f"{v.units:,}", f"{v.share:.2%}", f"{v.planned:.2%}") for v in report.variants),
-        alarm="void" if report.split_alarm else "",
-        split=f"Split {'not ' if report.split_alarm else ''}as planned (p = {report.split_p:.2g}).",
-        comparisons="".join(map(_section, report.comparisons)),
-        guardrails=f"<section><h2>Guardrails</h2>{guardrails}</section>" if guardrails else "",
-        automatic=_automatic(report),
-        level=f"{1 - report.alpha:.0%} in all",
-    )
+    return f"<section><h2>Guardrails</h2>{rails}</section>" if rails else ""
 
 
 def _automatic(report: Report) -> str:
@@ -64,14 +51,14 @@ def _automatic(report: Report) -> str:
     if not (report.automatic or report.answers):
         return ""
     rows = [
-        _row(each.metric, each.variant, _number(each.estimate.control), _number(each.estimate.treated), each.verdict)
+        row(each.metric, each.variant, number(each.estimate.control), number(each.estimate.treated), each.verdict)
         for each in report.automatic
     ]
     rows += [
-        _row(f"{each.kind}s", each.variant, "", f"{each.distance:.3f} apart", _chance(each)) for each in report.answers
+        row(f"{each.kind}s", each.variant, "", f"{each.distance:.3f} apart", _chance(each)) for each in report.answers
     ]
     rows += [
-        _row(f"label {share.label}", each.variant, f"{share.control:.1%}", f"{share.treated:.1%}", "")
+        row(f"label {share.label}", each.variant, f"{share.control:.1%}", f"{share.treated:.1%}", "")
         for each in report.answers
         for share in each.shares
     ]
@@ -86,14 +73,14 @@ def _chance(answers: AnswerComparison) -> str:
 def _section(comparison: Comparison) -> str:
     found, kind = comparison.estimate, escape(comparison.conclusion)
     rows = [
-        ("control", _number(found.control), f"{found.control_units:,}"),
-        (comparison.variant, _number(found.treated), f"{found.treated_units:,}"),
+        ("control", number(found.control), f"{found.control_units:,}"),
+        (comparison.variant, number(found.treated), f"{found.treated_units:,}"),
     ]
     return (
         f"<section><h2>{escape(comparison.metric)}: {escape(comparison.variant)}</h2>"
         f'<p class="verdict {kind.replace(" ", "-")}">{escape(comparison.verdict)}</p>'
         f"<table><tr><th></th><th>{comparison.kind}</th><th>units</th></tr>"
-        f"{''.join(_row(*row) for row in rows)}</table>{_drawing(comparison)}</section>"
+        f"{''.join(row(*cells) for cells in rows)}</table>{_drawing(comparison)}</section>"
     )
 
 
@@ -131,11 +118,3 @@ def _bar(interval: Interval, reach: float, top: int, height: int, colour: str) -
 def _label(value: float, reach: float, relative: bool) -> str:
     words = f"{value:+.1%}" if relative else f"{value:+.3g}"
     return f'<text x="{_x(value, reach):.1f}" y="60" text-anchor="middle">{words if value else 0}</text>'
-
-
-def _row(*cells: str) -> str:
-    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.5g}"

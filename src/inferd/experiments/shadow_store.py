@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,23 +13,8 @@ from inferd.core.difference import Agreement
 from inferd.experiments.database import answering
 from inferd.experiments.definition import Experiment
 from inferd.experiments.events import ShadowOutcome
+from inferd.experiments.shadow_report import ShadowRecord
 from inferd.experiments.tables import DISAGREEMENTS, SHADOW_OUTCOMES
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowRecord:
-    """What is known of one variant. ``outcomes`` counts requests; ``equal`` of the "ok" ones are within tolerance.
-    ``largest`` FP64[n] holds the largest difference of each that has floats; ``control_us`` and ``variant_us`` FP64[n]
-    are model times of the same requests. ``kept`` are disagreements as they were kept, the oldest first."""
-
-    outcomes: Mapping[str, int]
-    equal: int
-    labels: Agreement
-    top_k: Agreement
-    largest: np.ndarray
-    control_us: np.ndarray
-    variant_us: np.ndarray
-    kept: Sequence[Mapping[str, Any]]
 
 
 def insert_shadow_outcomes(connection: Connection, insert: Any, batch: Sequence[ShadowOutcome]) -> None:

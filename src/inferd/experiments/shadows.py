@@ -22,7 +22,7 @@ from inferd.core.messages import InferenceRequest
 from inferd.experiments.assignment import BUCKETS, bucket
 from inferd.experiments.definition import Experiment, Shadow, Variant
 from inferd.experiments.disagreement import MAX_CHARACTERS, describe
-from inferd.experiments.events import Put, ShadowOutcome
+from inferd.experiments.events import SHED, UNAVAILABLE, Put, ShadowOutcome
 from inferd.experiments.prediction_id import new_prediction_id
 from inferd.experiments.target import find_ticket
 from inferd.serving.engine import Engine
@@ -30,8 +30,9 @@ from inferd.serving.policy import Observer
 
 logger = logging.getLogger("inferd.experiments")
 
-EQUAL, DIFFERENT, FAILED, SHED, UNAVAILABLE = RESULTS = ("equal", "different", "failed", "shed", "unavailable")
-"""What comes of a shadow. The last two were not run: for lack of room, or because no version was ready."""
+EQUAL, DIFFERENT, FAILED = "equal", "different", "failed"
+RESULTS = (EQUAL, DIFFERENT, FAILED, SHED, UNAVAILABLE)
+"""What comes of a shadow."""
 TALLY_S = 1.0
 """How long what was not run is counted before the count is logged."""
 

@@ -19,7 +19,8 @@ from inferd.experiments.columns_store import read_stored_columns
 from inferd.experiments.database import RETRY_AFTER_S, answering, open_database
 from inferd.experiments.definition import Experiment
 from inferd.experiments.events import Event, Exposure, Feedback, ShadowOutcome, UnstorableEvents
-from inferd.experiments.shadow_store import ShadowRecord, insert_shadow_outcomes, read_shadows
+from inferd.experiments.shadow_report import ShadowRecord
+from inferd.experiments.shadow_store import insert_shadow_outcomes, read_shadows
 from inferd.experiments.tables import FEEDBACK, PREDICTIONS, UNITS
 
 Result = Literal["stored", "duplicate", "unknown", "expired"]

@@ -1,4 +1,4 @@
-"""What a scrape tells of each running experiment: requests by variant, fallbacks, and how much it covers."""
+"""What a scrape tells of each running experiment: requests by variant, fallbacks, shadows, and how much it covers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ def write_experiments(page: Page, registry: ExperimentRegistry) -> None:
         "inferd_experiment_fallbacks_total",
         "Requests that got control because nothing was ready for their variant.",
         [(key, live.fallbacks[name]) for key, live, name in keyed],
+    )
+    page.counters(
+        "inferd_shadow_total",
+        "Requests of the sample, by what came of running them a second time.",
+        [
+            (f"{key},{labels(result=result)}", count)
+            for key, live, name in keyed
+            if live.shadows is not None
+            for result, count in dict(live.shadows.counts.get(name, {})).items()
+        ],
     )
     page.gauges(
         "inferd_experiment_coverage",

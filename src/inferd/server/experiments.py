@@ -12,7 +12,9 @@ from inferd.experiments.control import ExperimentControl
 from inferd.experiments.definition import Experiment
 from inferd.experiments.definition_store import Change
 from inferd.experiments.definition_toml import experiment_of, values_of
+from inferd.experiments.live import LiveExperiment
 from inferd.experiments.registry import Entry, ExperimentRegistry
+from inferd.experiments.shadows import RESULTS
 from inferd.server.admin import who
 from inferd.server.json_body import read_json
 
@@ -25,7 +27,7 @@ _BODY = {
             "schema": {
                 "type": "object",
                 "description": "The keys of a definition's file; see docs/experiments/assignment.md.",
-                "required": ["id", "model", "unit", "variant"],
+                "required": ["id", "model", "variant"],
             }
         }
     },
@@ -161,6 +163,7 @@ def _details(entry: Entry) -> dict[str, Any]:
             }
             for variant, share in zip(experiment.variants, experiment.shares, strict=True)
         ],
+        **_shadows(live),
         "unassigned": dict(live.unassigned),
         "definition": values_of(experiment),
     }
@@ -175,6 +178,15 @@ def _ramp(entry: Entry) -> dict[str, Any]:
         "started_ms": position.started_ms,
         "held": entry.state == "running" and bool(entry.reason),
     }
+
+
+def _shadows(live: LiveExperiment) -> dict[str, Any]:
+    """What came of running requests a second time, by variant, since the server runs."""
+    if live.shadows is None:
+        return {}
+    nothing, running = dict.fromkeys(RESULTS, 0), live.shadows.running
+    counts = live.shadows.counts.items()
+    return {"shadows": {name: {**nothing, **found, "running": running[name]} for name, found in counts}}
 
 
 def _change(change: Change) -> dict[str, Any]:

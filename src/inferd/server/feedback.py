@@ -98,6 +98,7 @@ def mount_feedback(
     @app.get(_REPORT, tags=["experiments"], summary="What the experiment has found; as a page for browsers")
     async def show_report(experiment_id: str, request: Request) -> Response:
         entry = registry.get(experiment_id)
+        entry.live.tally()
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(threads, judge.report, entry.experiment, entry.since_ms)
         if "text/html" in request.headers.get("accept", ""):
