@@ -23,6 +23,10 @@ class Assignment:
     reason: Literal["assigned", "targeting", "holdout", "namespace", "coverage"]
 
 
+_UNTARGETED, _HELD_OUT = Assignment(None, "targeting"), Assignment(None, "holdout")
+_ELSEWHERE, _UNCOVERED = Assignment(None, "namespace"), Assignment(None, "coverage")
+
+
 def bucket(salt: str, unit: str) -> int:
     """0 to 9,999: the first eight bytes of SHA-256(salt, a NUL byte, unit; UTF-8), big-endian, modulo 10,000."""
     return _bucket(_key(salt), unit.encode("utf-8", "surrogateescape"))
@@ -40,11 +44,11 @@ class Assigner:
     and ``SALT:variant``. The last two differ so that more coverage adds units and never moves one.
     """
 
-    __slots__ = ("_bounds", "_coverage", "_experiment", "_holdout", "_namespace", "_rules", "_variant")
+    __slots__ = ("_assigned", "_bounds", "_coverage", "_holdout", "_namespace", "_rules", "_variant")
 
     def __init__(self, experiment: Experiment) -> None:
         space, holdout = experiment.namespace, experiment.holdout
-        self._experiment = experiment
+        self._assigned = [Assignment(variant, "assigned") for variant in experiment.variants]
         self._bounds = bounds(experiment)
         self._variant = _key(f"{experiment.salt}:variant")
         self._coverage = (_key(f"{experiment.salt}:coverage"), round(experiment.coverage * BUCKETS))
@@ -62,15 +66,17 @@ class Assigner:
         data = unit.encode("utf-8", "surrogateescape")
         for header, attribute, one_of in self._rules:
             if (headers.get(header) if header else attributes.get(attribute)) not in one_of:
-                return Assignment(None, "targeting")
+                return _UNTARGETED
         if self._holdout and _bucket(self._holdout[0], data) < self._holdout[1]:
-            return Assignment(None, "holdout")
+            return _HELD_OUT
         if self._namespace and _bucket(self._namespace[0], data) not in self._namespace[1]:
-            return Assignment(None, "namespace")
-        if _bucket(self._coverage[0], data) >= self._coverage[1]:
-            return Assignment(None, "coverage")
-        chosen = bisect_right(self._bounds, _bucket(self._variant, data))
-        return Assignment(self._experiment.variants[chosen], "assigned")
+            return _ELSEWHERE
+        # What every bucket would answer alike needs none: each costs 1 us.
+        if self._coverage[1] < BUCKETS and _bucket(self._coverage[0], data) >= self._coverage[1]:
+            return _UNCOVERED
+        if self._bounds[0] == BUCKETS:
+            return self._assigned[0]
+        return self._assigned[bisect_right(self._bounds, _bucket(self._variant, data))]
 
 
 def _key(salt: str) -> bytes:

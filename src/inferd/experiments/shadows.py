@@ -78,20 +78,22 @@ class Shadows:
         self, request_id: str, prediction_id: str, answering: Variant, then: Observer | None = None
     ) -> Observer | None:
         """What to observe a request with that ``answering`` answers: ``then``, and what runs its shadows if it has any
-        and is one of the sample, which its id decides."""
+        and is one of the sample, which its id decides. ``prediction_id`` is "" where nobody is exposed."""
         pairs = self._pairs.get(answering.name)
         if not pairs or (self._sampled < BUCKETS and bucket(self._salt, request_id) >= self._sampled):
             return then
-        return ShadowedRequest(self, prediction_id or new_prediction_id(), pairs, then)
+        return ShadowedRequest(self, prediction_id, pairs, then)
 
     def run(self, request: InferenceRequest, prediction_id: str, pairs: Sequence[_Pair]) -> None:
-        """Have ``request``, which is answered, run again for each of ``pairs``, or shed it."""
+        """Have ``request``, which is answered, run again for each of ``pairs``, or shed it. Without a ``prediction_id``
+        it gets one of its own."""
         before = len(self._waiting)
         for pair in pairs:
             if self.running[pair.variant] >= self._settings.max_concurrency:
                 self._count_not_run(pair.variant, SHED)
             else:
                 self.running[pair.variant] += 1
+                prediction_id = prediction_id or new_prediction_id()
                 self._waiting.append(_ShadowRequest(request, prediction_id, pair))
         if self._waiting and not before:
             asyncio.get_running_loop().call_soon(self._start)
