@@ -297,6 +297,9 @@ target = "ranker@2"
 [[metric]]
 name = "click"
 kind = "mean"
+[[guardrail]]
+metric = "disagreement"
+limit = 0.001
 [shadow]
 max_concurrency = 100
 """
@@ -304,18 +307,21 @@ max_concurrency = 100
 
 def test_an_ab_test_tells_how_often_the_variant_disagrees_with_control(serve):
     with serve(definition=AB) as process:
-        variants = [process.predict([[number]], X_User=f"user-{number}")[1]["inferd-variant"] for number in range(40)]
+        variants = [process.predict([[number]], X_User=f"user-{number}")[1]["inferd-variant"] for number in range(120)]
         treated = [number for number, variant in enumerate(variants) if variant == "treated"]
         wrong = [number for number in treated if number % 10 == 7]
         assert wrong
         settled(process, "treated", different=len(wrong), equal=len(treated) - len(wrong))
         found = report(process)
-        assert found["units"] == 40
+        assert found["units"] == 120
         (one,) = found["shadows"]
         assert (one["compared"], one["equal"]) == (len(treated), len(treated) - len(wrong))
         rows = [row for each in one["disagreements"] for row in each["rows"]]
         assert sorted(row["inputs"]["x"][0] for row in rows) == wrong
         assert [row["control"]["y"] for row in rows] == [2 * row["inputs"]["x"][0] for row in rows]
+        (rail,) = found["guardrails"]
+        assert (rail["metric"], rail["conclusion"]) == ("disagreement", "broken")
+        assert rail["observed"] == len(wrong) / len(treated)
         printed = command(process, "report", "--experiment", "next")
         assert "treated (ranker@2) beside control, request by request" in printed
         page = process.ask("GET", f"{ONE}/report", headers={"Accept": "text/html"})[2].decode()

@@ -6,6 +6,9 @@ from inferd.experiments.definition import Experiment, Metric
 
 ERROR, REJECTED, LATENCY = "error", "rejected", "latency_us"
 """Columns that each prediction has: 0 or 1, 0 or 1, and microseconds."""
+DISAGREEMENT = "disagreement"
+"""Column of those that control answered too, as a shadow: 1 where the answers differ, else 0."""
+_DISAGREEMENT = Metric(DISAGREEMENT, "proportion", DISAGREEMENT, goal="decrease")
 REJECTIONS = frozenset({"unavailable", "resource_exhausted"})
 """Outcomes of requests that were turned away before a model saw them."""
 AUTOMATIC = (
@@ -20,8 +23,11 @@ AUTOMATIC = (
 
 
 def measured(experiment: Experiment) -> tuple[Metric, ...]:
-    """All metrics of ``experiment``, its own first."""
-    return (*experiment.metrics, *automatic_metrics(experiment))
+    """All metrics of ``experiment``, its own first; the last may be one that control does not have."""
+    found = (*experiment.metrics, *automatic_metrics(experiment))
+    if experiment.shadow is None or any(metric.name == DISAGREEMENT for metric in found):
+        return found
+    return (*found, _DISAGREEMENT)
 
 
 def automatic_metrics(experiment: Experiment) -> tuple[Metric, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inferd.experiments.automatic import ERROR, LATENCY, REJECTED
+from inferd.experiments.automatic import DISAGREEMENT, ERROR, LATENCY, REJECTED
 from inferd.experiments.definition import Experiment
 
 LABEL, SCORE = "label", "score"
@@ -52,4 +52,5 @@ def value_names(experiment: Experiment) -> list[str]:
 
 def automatic_names(experiment: Experiment) -> list[str]:
     """The other columns, which each prediction has without anybody telling."""
-    return [name for name in (ERROR, REJECTED, LATENCY, SCORE) if name not in value_names(experiment)]
+    known = (ERROR, REJECTED, LATENCY, SCORE, DISAGREEMENT)
+    return [name for name in known if name not in value_names(experiment)]

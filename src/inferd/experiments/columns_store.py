@@ -9,22 +9,22 @@ from typing import Any
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, select
 
-from inferd.experiments.automatic import ERROR, LATENCY, REJECTED, REJECTIONS
+from inferd.experiments.automatic import DISAGREEMENT, ERROR, LATENCY, REJECTED, REJECTIONS
 from inferd.experiments.columns import SCORE, Columns, automatic_names, value_names
 from inferd.experiments.database import answering
 from inferd.experiments.definition import Experiment
-from inferd.experiments.tables import FEEDBACK, PREDICTIONS, UNITS
+from inferd.experiments.tables import FEEDBACK, PREDICTIONS, SHADOW_OUTCOMES, UNITS
 
 
 def read_stored_columns(engine: Engine, experiment: Experiment, since_ms: int = 0) -> Columns:
     """Everything known of ``experiment`` since ``since_ms``: a row for each exposed unit, for each outcome told and for
     each prediction. Besides what is told there are ``error``, ``rejected`` (0 or 1), ``latency_us`` of those that were
-    answered, ``label`` and ``score``.
+    answered, ``label`` and ``score``, and ``disagreement`` (0 or 1) of those that control answered too.
 
     Raises ``StoreUnavailable``.
     """
     known = {variant.name: index for index, variant in enumerate(experiment.variants)}
-    units, feedback, predictions = UNITS.c, FEEDBACK.c, PREDICTIONS.c
+    units, feedback, predictions, shadows = UNITS.c, FEEDBACK.c, PREDICTIONS.c, SHADOW_OUTCOMES.c
     with answering(), engine.connect() as connection:
         ask = partial(_columns, connection)
         unit, variant, first_ms = ask(
@@ -41,12 +41,20 @@ def read_stored_columns(engine: Engine, experiment: Experiment, since_ms: int = 
             & (predictions.outcome != "fallback")
             & (predictions.at_ms >= since_ms),
         )
+        unit_shadowed, shadowed_ms, equal = ask(
+            *(predictions.unit, predictions.at_ms, shadows.equal),
+            where=(predictions.prediction_id == shadows.prediction_id)
+            & (shadows.experiment == experiment.id)
+            & (shadows.outcome == "ok")
+            & (shadows.at_ms >= since_ms),
+        )
     variants = {name: known[each] for name, each in zip(unit, variant, strict=True) if each in known}
     rows = _Rows(variants, [*value_names(experiment), *automatic_names(experiment)])
     recent = [(name, at_ms) for name, at_ms in zip(unit, first_ms, strict=True) if at_ms >= since_ms]
     rows.add([name for name, _ in recent], [at_ms for _, at_ms in recent], {})
     rows.add_outcomes(*outcomes)
     rows.add_predictions(*predicted)
+    rows.add_outcomes(unit_shadowed, shadowed_ms, [DISAGREEMENT] * len(equal), [1.0 - each for each in equal])
     return rows.columns()
 
 

@@ -11,7 +11,7 @@ from inferd.core.errors import ConfigError
 from inferd.core.schema import suggestion
 from inferd.core.toml_file import KeyPath, TomlFile, dotted
 from inferd.experiments.assignment import BUCKETS, bounds
-from inferd.experiments.automatic import measured
+from inferd.experiments.automatic import DISAGREEMENT, measured
 from inferd.experiments.definition import Experiment
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -94,12 +94,15 @@ def _check_metrics(document: TomlFile, experiment: Experiment) -> None:
 
 def _check_guardrails(document: TomlFile, experiment: Experiment) -> None:
     names = [metric.name for metric in measured(experiment)]
+    own = [metric.name for metric in experiment.metrics]
     for i, rail in enumerate(experiment.guardrails):
         if rail.metric not in names:
             known = suggestion(rail.metric, names)
             raise refusal(document, ("guardrail", i, "metric"), f"is no metric: {rail.metric!r}{known}")
         if (rail.margin is None) == (rail.limit is None):
             raise refusal(document, ("guardrail", i), "gives either a margin, relative to control, or a limit")
+        if rail.metric == DISAGREEMENT and rail.metric not in own and rail.limit is None:
+            raise refusal(document, ("guardrail", i, "margin"), "means nothing where control has no part; give a limit")
 
 
 def _check_ramp(document: TomlFile, experiment: Experiment) -> None:

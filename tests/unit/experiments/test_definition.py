@@ -227,3 +227,14 @@ def test_a_wrong_shadow_is_refused(shadow, old, new, add, says):
     with pytest.raises(ConfigError) as refused:
         shadow(old, new, add)
     assert says in refused.value.message
+
+
+RAIL = '[[guardrail]]\nmetric = "disagreement"\n'
+
+
+def test_how_often_a_variant_disagrees_with_control_may_be_guarded_where_it_is_known(define):
+    assert define(add=f"{RAIL}limit = 0.1\n[shadow]\n").guardrails == (Guardrail("disagreement", limit=0.1),)
+    with pytest.raises(ConfigError, match="is no metric: 'disagreement'"):
+        define(add=f"{RAIL}limit = 0.1\n")
+    with pytest.raises(ConfigError, match="control has no part; give a limit"):
+        define(add=f"{RAIL}margin = 0.1\n[shadow]\n")

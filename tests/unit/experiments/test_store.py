@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -15,7 +16,9 @@ from sqlalchemy import inspect, text
 from inferd.core.difference import Agreement, Difference
 from inferd.core.errors import ConfigError, StoreUnavailable
 from inferd.experiments import migrations
+from inferd.experiments.definition import Guardrail, Shadow
 from inferd.experiments.events import Feedback, ShadowOutcome, UnstorableEvents
+from inferd.experiments.report import report
 from inferd.experiments.store import Store
 from inferd.experiments.summary import summarise
 from inferd.experiments.tables import METADATA
@@ -130,6 +133,7 @@ def test_data_of_an_older_release_stay_through_an_update(url, exposure, define):
 
 OPEN = """
 import sys
+from inferd.experiments.report import report
 from inferd.experiments.store import Store
 print("ready", flush=True)
 sys.stdin.readline()
@@ -263,3 +267,19 @@ def test_what_a_database_will_never_take_is_told_from_a_database_that_is_gone(st
     with pytest.raises(UnstorableEvents):
         store.add_events([exposure(), replace(exposure(1), **poison)])
     assert store.columns(replace(define(), id="e")).unit_count == 0, "none of the batch is kept"
+
+
+def test_whether_a_prediction_disagrees_with_control_is_known_of_its_unit(store, exposure, define):
+    experiment = replace(define(), shadow=Shadow(), guardrails=(Guardrail("disagreement", limit=0.5),))
+    seen = [exposure(0, unit="u-0")] + [exposure(number, "candidate", unit=f"u-{number}") for number in (1, 2, 3)]
+    store.add_events([replace(each, experiment=experiment.id) for each in seen])
+    store.add_events([outcome(1, difference=SAME), outcome(2, difference=OTHER), outcome(3, "internal")])
+    summary = summarise(experiment, store.columns(experiment))
+    control, candidate = summary.moments["disagreement"]
+    assert control.count == 0
+    assert tuple(map(float, candidate.sums[:2])) == (1, 2)
+    found = report(experiment, summary)
+    assert found.guardrails[0].observed == 0.5
+    assert "disagreement" not in {each.metric for each in found.automatic}, "control has none to compare with"
+    later = store.columns(experiment, since_ms=1002)
+    assert int(np.nansum(later.named("disagreement"))) == 1
