@@ -72,6 +72,7 @@ def test_the_readmes_script_serves_until_it_is_told_to_stop(tmp_path):
         "docs/capture.md",
         "docs/experiments/live.md",
         "docs/experiments/ramp.md",
+        "docs/experiments/shadow.md",
     ],
 )
 def test_a_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatch, page):

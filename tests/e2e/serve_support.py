@@ -71,6 +71,17 @@ class Process:
     def json(self, path, **headers):
         return json.loads(self.ask("GET", path, headers=headers)[2])
 
+    def command(self, *arguments):
+        """``inferd ARGUMENTS``, told to ask this server: its exit code, standard output and standard error."""
+        done = subprocess.run(
+            [*INFERD, *arguments, "--url", f"http://127.0.0.1:{self.port}"],
+            capture_output=True,
+            text=True,
+            env=CLEAN,
+            timeout=60,
+        )
+        return done.returncode, done.stdout, done.stderr
+
     def wait_listening(self):
         return self.wait_for(lambda: self.ask("GET", "/health")[0] == 200)
 

@@ -1,11 +1,9 @@
 """Experiments of a real server, asked by the command."""
 
 import json
-import subprocess
-from types import SimpleNamespace
 
 import pytest
-from serve_support import CLEAN, INFERD, Process
+from serve_support import Process
 
 MODEL = """
 import numpy as np
@@ -47,44 +45,32 @@ def server(tmp_path_factory):
         yield process.wait_ready()
 
 
-def command(server, *arguments):
-    """``inferd experiment ARGUMENTS``, asking ``server``."""
-    done = subprocess.run(
-        [*INFERD, "experiment", *arguments, "--url", f"http://127.0.0.1:{server.port}"],
-        capture_output=True,
-        text=True,
-        env=CLEAN,
-        timeout=60,
-    )
-    return SimpleNamespace(code=done.returncode, out=done.stdout, error=done.stderr)
-
-
 def test_the_command_prints_the_report_of_a_running_server(server, tmp_path):
     for number in range(40):
         prediction = server.predict([[number]], X_User=f"user-{number}")[1]["inferd-prediction-id"]
         outcome = {"prediction_id": prediction, "metric": "click", "value": number % 3}
         server.ask("POST", "/feedback", json.dumps(outcome), {"Content-Type": "application/json"})
     page = tmp_path / "report.html"
-    printed = command(server, "report", "--experiment", "ranker-2", "--html", str(page))
-    assert (printed.code, printed.error) == (0, "")
-    assert printed.out.startswith("ranker-2: 40 units")
-    assert "click (mean), candidate against control" in printed.out
-    assert "of every prediction, without feedback" in printed.out
+    code, out, err = server.command("experiment", "report", "--experiment", "ranker-2", "--html", str(page))
+    assert (code, err) == (0, "")
+    assert out.startswith("ranker-2: 40 units")
+    assert "click (mean), candidate against control" in out
+    assert "of every prediction, without feedback" in out
     assert "Experiment ranker-2" in page.read_text()
-    plain = command(server, "report", "--experiment", "ranker-2", "--json")
-    assert json.loads(plain.out) == server.json("/admin/experiments/ranker-2/report")
+    _, plain, _ = server.command("experiment", "report", "--experiment", "ranker-2", "--json")
+    assert json.loads(plain) == server.json("/admin/experiments/ranker-2/report")
 
 
 def test_an_experiment_that_the_server_does_not_know_is_told(server):
-    refused = command(server, "report", "--experiment", "nobody")
-    assert (refused.code, refused.out) == (2, "")
-    assert "no experiment 'nobody'; there are: ranker-2" in refused.error
+    code, out, err = server.command("experiment", "report", "--experiment", "nobody")
+    assert (code, out) == (2, "")
+    assert "no experiment 'nobody'; there are: ranker-2" in err
 
 
 @pytest.mark.parametrize(
     "arguments", [(), ("log.csv",), ("--definition", "a.toml"), ("log.csv", "--definition", "a", "--experiment", "b")]
 )
 def test_a_report_is_of_logs_or_of_a_server(server, arguments):
-    refused = command(server, "report", *arguments)
-    assert refused.code == 2
-    assert "give either LOG.csv with --definition, or --experiment" in refused.error
+    code, _, err = server.command("experiment", "report", *arguments)
+    assert code == 2
+    assert "give either LOG.csv with --definition, or --experiment" in err

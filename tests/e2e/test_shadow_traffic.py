@@ -1,13 +1,12 @@
 """Shadow traffic of a real server: on both fronts, over all protocols, through restarts and the end."""
 
 import json
-import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from serve_support import CLEAN, INFERD, Process, free_port
+from serve_support import Process, free_port
 
 MODEL = """
 import time
@@ -100,16 +99,10 @@ def report(process):
     return process.json(f"{ONE}/report")
 
 
-def command(process, *arguments):
-    done = subprocess.run(
-        [*INFERD, "experiment", *arguments, "--url", f"http://127.0.0.1:{process.port}"],
-        capture_output=True,
-        text=True,
-        env=CLEAN,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def printed_by(process, *arguments):
+    code, out, err = process.command("experiment", *arguments)
+    assert code == 0, err
+    return out
 
 
 def inflight(process):
@@ -140,11 +133,11 @@ def test_exactly_the_rows_that_differ_are_reported(serve, front):
         assert one["anytime"]["low"] < one["fixed"]["low"] < 0.6 < one["fixed"]["high"] < one["anytime"]["high"]
         assert one["largest"] == {"p50": 0, "p95": 74, "p99": 74}
         assert (other["compared"], other["failed"]) == (0, {"internal": 10})
-        printed = command(process, "report", "--experiment", "next")
+        printed = printed_by(process, "report", "--experiment", "next")
         assert "v2 (ranker@2) beside control, request by request\n  60% of 10 answers equal control's" in printed
         assert "10 failed: internal" in printed
         assert '{"row": 3, "inputs": {"x": [7.0]}, "control": {"y": 14.0}, "variant": {"y": 0.0}}' in printed
-        assert "v2 beside control: 6 equal, 4 different" in command(process, "show", "next")
+        assert "v2 (ranker@2) beside control: 6 equal, 4 different" in printed_by(process, "show", "next")
         page = process.ask("GET", f"{ONE}/report", headers={"Accept": "text/html"})[2].decode()
         assert "v2 beside control, request by request" in page
         assert "4 of 4 kept disagreements" in page
@@ -322,7 +315,7 @@ def test_an_ab_test_tells_how_often_the_variant_disagrees_with_control(serve):
         (rail,) = found["guardrails"]
         assert (rail["metric"], rail["conclusion"]) == ("disagreement", "broken")
         assert rail["observed"] == len(wrong) / len(treated)
-        printed = command(process, "report", "--experiment", "next")
+        printed = printed_by(process, "report", "--experiment", "next")
         assert "treated (ranker@2) beside control, request by request" in printed
         page = process.ask("GET", f"{ONE}/report", headers={"Accept": "text/html"})[2].decode()
         assert "treated beside control, request by request" in page

@@ -38,8 +38,11 @@ def check(file: str) -> None:
     coverage = ", ".join(f"{100 * share:.3g}%" for share in shares)
     click.echo(f"{experiment.id}: {coverage} of the units of {experiment.model}, by {experiment.unit}")
     for variant, share in zip(experiment.variants, experiment.shares, strict=True):
-        role = "treated" if experiment.mode != "shadow" else "shadow"
-        role = "control" if variant is experiment.control else role
+        if experiment.shadow is not None and not share:
+            sample = f"{100 * experiment.shadow.sample:.3g}%"
+            click.echo(f"  {variant.name} (shadow): {sample} of them again by {variant.target}, unseen")
+            continue
+        role = "control" if variant is experiment.control else "treated"
         click.echo(f"  {variant.name} ({role}): {share:.2%} to {variant.target}")
     for metric in experiment.metrics:
         click.echo(f"  {metric.name}: {metric.kind}, better when it would {metric.goal}")

@@ -171,11 +171,12 @@ def _show(entry: dict[str, Any], as_json: bool) -> None:
     if ramp := entry.get("ramp"):
         since = datetime.fromtimestamp(ramp["step_since_ms"] / 1000).isoformat(" ", "seconds")
         click.echo(f"  step {ramp['step']} of {ramp['steps']} since {since}, {100 * entry['coverage']:.3g}% of units")
+    shadows = entry.get("shadows", {})
     for each in entry["variants"]:
-        fallbacks = f", {each['fallbacks']:,} got control instead" if each["fallbacks"] else ""
-        click.echo(
-            f"  {each['name']}: {each['share']:.2%} to {each['target']}, {each['requests']:,} requests{fallbacks}"
-        )
-    for name, counts in entry.get("shadows", {}).items():
-        told = ", ".join(f"{count:,} {result}" for result, count in counts.items() if count)
-        click.echo(f"  {name} beside control: {told or 'nothing yet'}")
+        if each["share"]:
+            fallbacks = f", {each['fallbacks']:,} got control instead" if each["fallbacks"] else ""
+            requests = f"{each['requests']:,} requests{fallbacks}"
+            click.echo(f"  {each['name']}: {each['share']:.2%} to {each['target']}, {requests}")
+        if counts := shadows.get(each["name"]):
+            told = ", ".join(f"{count:,} {result}" for result, count in counts.items() if count)
+            click.echo(f"  {each['name']} ({each['target']}) beside control: {told or 'nothing yet'}")

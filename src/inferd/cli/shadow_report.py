@@ -68,4 +68,6 @@ def _print_disagreements(found: ShadowComparison) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "infinite" if value is None else f"{value:.4g}"
+    if value is None:
+        return "infinite"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -84,8 +84,9 @@ class Experiments:
 
     def write_metrics(self, page: Page) -> None:
         """Add what a scrape tells of experiments and of the exposures' way to the store; on any thread."""
-        page.gauges("inferd_exposures_pending", "Exposures that wait to be stored.", [("", self._log.pending)])
-        page.counters("inferd_exposures_dropped_total", "Exposures never stored.", [("", self._log.dropped)])
+        log = self._log
+        page.gauges("inferd_exposures_pending", "Events of experiments that wait to be stored.", [("", log.pending)])
+        page.counters("inferd_exposures_dropped_total", "Events of experiments never stored.", [("", log.dropped)])
         write_experiments(page, self.registry)
 
     def close(self) -> None:

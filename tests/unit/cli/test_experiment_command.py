@@ -74,3 +74,34 @@ def test_assign_says_why_a_unit_takes_no_part(run, definition, capsys):
 def test_a_malformed_header_is_refused(run, definition, capsys):
     assert run("assign", definition, "user-1", "--header", "X-Country") == 2
     assert "takes NAME:VALUE" in capsys.readouterr().err
+
+
+SHADOW = """\
+id = "next"
+model = "ranker"
+mode = "shadow"
+[[variant]]
+name = "control"
+target = "ranker@1"
+[[variant]]
+name = "candidate"
+target = "ranker@2"
+[shadow]
+sample = 0.25
+"""
+
+
+def test_check_says_what_runs_unseen(run, definition, capsys):
+    definition.write_text(SHADOW)
+    assert run("check", definition) == 0
+    out = capsys.readouterr().out
+    assert "control (control): 100.00% to ranker@1" in out
+    assert "candidate (shadow): 25% of them again by ranker@2, unseen" in out
+
+
+def test_a_shadow_has_no_log_to_report_on(run, definition, tmp_path, capsys):
+    definition.write_text(SHADOW)
+    log = tmp_path / "log.csv"
+    log.write_text("unit,variant")
+    assert run("report", log, "--definition", definition) == 2
+    assert "no log tells of one; --experiment asks a server" in capsys.readouterr().err
