@@ -70,6 +70,7 @@ def test_the_readmes_script_serves_until_it_is_told_to_stop(tmp_path):
         "docs/tutorial.md",
         "docs/lifecycle.md",
         "docs/capture.md",
+        "docs/experiments/tutorial.md",
         "docs/experiments/live.md",
         "docs/experiments/ramp.md",
         "docs/experiments/shadow.md",
