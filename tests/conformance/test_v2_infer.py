@@ -95,6 +95,28 @@ def test_the_same_text_twice_is_answered_the_same(double):
     assert len({double.ask(infer({"id": "a", **X})).body for _ in range(3)}) == 1
 
 
+HEAD, TAIL = b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":', b"}]}"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        b"", b"[]", b"[1]", b"[1,2,3]", b"[1,2]]", b"[[1,2]", b"[1,2],", b'"[1,2]"', b"1,2", b"[1,null]", b"[1,true]",
+        b"{}", b"[NaN,1]", b"[1e39,1]", b'[1,2],"data":[3,4]', b'[1,2],"shape":[1,1]', b'[1,2]},{"name":"x"',
+        b"[1,2] [3,4]",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_the_text_before_is_read_anew(double, values):
+    first, second = (
+        json.loads(double.ask(infer(HEAD + text + TAIL)).body)["outputs"][0]["data"]
+        for text in (b"[1,2]", b" [ [3, 4] ] ")
+    )
+    assert (first, second) == ([2, 4], [6, 8])
+    assert double.ask(infer(HEAD + values + TAIL)).status == 400
+    other = HEAD.replace(b"[1,2]", b"[2,2]") + b"[1,2,3,4]" + TAIL
+    assert json.loads(double.ask(infer(other)).body)["outputs"][0]["shape"] == [2, 2]
+
+
 def test_binary_in_and_out_is_the_golden_message(double):
     raw = struct.pack("<4f", 1, 2, 3, 4)
     body = {

@@ -19,7 +19,7 @@ from inferd.core.errors import MalformedRequest, Unsupported
 from inferd.core.tensors import Signature, explain_names, numpy_dtype
 from inferd.protocols.oip.binary import LENGTH_BYTES
 from inferd.protocols.oip.parameters import NONE_GIVEN, RequestParameters, read_request_parameters
-from inferd.protocols.oip.reply import AnswerForm, OutputForm
+from inferd.protocols.oip.reply import AnswerForm, OipReply, OutputForm
 from inferd.protocols.oip.shared_memory import slice_of
 from inferd.protocols.shared.json_members import did_you_mean, refuse
 from inferd.protocols.shared.json_tensors import kind_of, show
@@ -53,7 +53,8 @@ class TensorPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A request without its values. ``timeout_ns`` counts from its arrival, 0 means none."""
+    """A request without its values. ``timeout_ns`` counts from its arrival, 0 means none. ``reply`` answers it when it
+    has no id, and its caller no regions and no content coding."""
 
     tensors: tuple[TensorPlan, ...]
     binary_bytes: int
@@ -62,6 +63,7 @@ class Plan:
     parameters: Mapping[str, Any]
     timeout_ns: int
     form: AnswerForm
+    reply: OipReply
 
 
 class Planner:
@@ -111,6 +113,7 @@ class Planner:
             parameters.model,
             parameters.timeout_ns,
             form,
+            OipReply(form, b"", b""),
         )
 
     def raw(self, body: bytes) -> tuple[Plan, bytes]:
