@@ -10,18 +10,26 @@ import asyncio
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic_ns
 from typing import Any
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from inferd.abc import Endpoint
 from inferd.core.errors import ConfigError, ModelNotReady, PayloadTooLarge
-from inferd.protocols.grpc.exchange import OK, TIMEOUT
+from inferd.protocols.grpc.exchange import OK, GrpcExchange
 from inferd.server.front import Front, new_request_id
-from inferd.server.grpc_server import DEFAULT_PORT, GrpcServer, client_of, free_address, status_message, trailers_of
+from inferd.server.grpc_queue import QueueGrpcServer
+from inferd.server.grpc_services import (
+    GrpcServices,
+    KnownMetadata,
+    address_of,
+    client_of,
+    refuse_address,
+    status_message,
+    trailers_of,
+)
 from inferd.server.settings import Settings
 from inferd.serving.servable import Servable
 
@@ -29,69 +37,18 @@ MAX_EVENTS = 256
 MAX_STREAMS = 1024
 """Calls at a time on one connection."""
 POLL_S, LAST_PIECE_S = 0.005, 0.05
-_KNOWN = 1024
-_HTTP_OK = 200
-
-Headers = Mapping[bytes, bytes]
-
-
-class NativeExchange:
-    """An ``Exchange`` of one unary call; see ``GrpcExchange``. ``on_answer`` sends the answer."""
-
-    __slots__ = (
-        "body",
-        "call_id",
-        "headers",
-        "method",
-        "on_answer",
-        "on_disconnect",
-        "path",
-        "peer",
-        "principal",
-        "query",
-        "received_ns",
-        "request_id",
-        "status",
-    )
-
-    def __init__(
-        self,
-        path: bytes,
-        headers: Headers,
-        body: bytes,
-        call_id: int,
-        peer: str,
-        on_answer: Callable[[NativeExchange, bytes, bytes], None],
-    ) -> None:
-        self.method = b"POST"
-        self.path = path
-        self.query = b""
-        self.headers = headers
-        self.body = body
-        self.principal = ""
-        self.request_id = new_request_id(headers)
-        self.received_ns = monotonic_ns()
-        self.on_disconnect: Callable[[], None] | None = None
-        self.status = -1
-        self.call_id = call_id
-        self.peer = peer
-        self.on_answer = on_answer
-
-    def respond(self, status: int, headers: bytes, body: bytes) -> None:
-        """Answer; ``status`` is 200 or the number of a gRPC status, ``body`` the message or the error's text."""
-        self.status = OK if status == _HTTP_OK else status
-        self.on_answer(self, headers, body)
 
 
 class NativeGrpcServer:
-    """``GrpcServer``'s part with another listener; ``behind`` answers what is no unary call, on a socket of its own."""
+    """See ``GrpcListener``. ``behind`` answers what is no unary call, on a socket of its own."""
 
-    def __init__(self, behind: GrpcServer, front: Front, settings: Settings) -> None:
+    def __init__(self, services: GrpcServices, behind: QueueGrpcServer, front: Front, settings: Settings) -> None:
         """Raises ``ConfigError`` for TLS, which this listener does not have."""
         if settings.tls_certificate:
             raise ConfigError("--grpc-front native has no TLS: leave it out, or let a proxy end TLS before it")
         self.address = ""
         self.refusal = ""
+        self._services = services
         self._behind = behind
         self._guard = front.guard
         self._access_log = front.access_log
@@ -99,11 +56,11 @@ class NativeGrpcServer:
         self._max_bytes = int(settings.grpc_max_message_mb * (1 << 20))
         self._table: list[tuple[bytes, tuple[bytes, bytes], Endpoint]] = [
             (method.path.encode(), method.alike, method.endpoint)
-            for method in behind.methods
+            for method in services.methods
             if method.endpoint is not None
         ]
-        self._calls: dict[int, NativeExchange] = {}
-        self._known: dict[Any, Headers] = {}
+        self._calls: dict[int, GrpcExchange] = {}
+        self._metadata = KnownMetadata()
         self._loop = asyncio.get_running_loop()
         self._front: NativeGrpcFront | None = None
         self._resume = threading.Semaphore(0)
@@ -113,21 +70,20 @@ class NativeGrpcServer:
 
     def bind(self, servable: Servable) -> None:
         """Prepare a version that has become ready."""
-        self._behind.bind(servable)
+        self._services.bind(servable)
 
     async def start(self) -> None:
-        """Listen, as ``GrpcServer.start`` does."""
-        settings = self._settings
+        """See ``GrpcListener``."""
         try:
-            address = free_address(settings.host, DEFAULT_PORT if settings.grpc_port is None else settings.grpc_port)
+            address = address_of(self._settings)
             self._folder = tempfile.mkdtemp(prefix="inferd-grpc-")
             socket = str(Path(self._folder, "behind"))
-            await self._behind.listen(f"unix:{socket}")
+            self._behind.listen(f"unix:{socket}")
             front = self._make_front(address)
             front.set_fallback(socket)
             front.start()
         except (OSError, RuntimeError) as error:
-            self.refusal = self._behind.refuse_address(error)
+            self.refusal = refuse_address(self._settings, error)
             return
         self._front = front
         self.address = address
@@ -166,7 +122,7 @@ class NativeGrpcServer:
                     await self._emptied.wait()
         except TimeoutError:
             for exchange in tuple(self._calls.values()):
-                self._left(exchange.call_id)
+                self._left(exchange.call[0])
         await self._behind.stopped()
         if self._front is not None:
             await self._written(self._front, until_s)
@@ -206,10 +162,11 @@ class NativeGrpcServer:
     def _begin(self, call_id: int, method_id: int, body: bytes, details: Any) -> None:
         path, (verb, alike), endpoint = self._table[method_id]
         metadata, peer, remaining_s = details
-        headers = self._known.get(metadata) or self._remember(metadata)
-        if remaining_s is not None:
-            headers = {**headers, TIMEOUT: b"%d" % max(1, int(remaining_s * 1e9))}
-        exchange = self._calls[call_id] = NativeExchange(path, headers, body, call_id, peer, self._answer)
+        headers = self._metadata.headers(metadata, remaining_s)
+        exchange = GrpcExchange(
+            path, headers, body, request_id=new_request_id(headers), call=(call_id, peer), on_answer=self._answer
+        )
+        self._calls[call_id] = exchange
         try:
             if self._stopping is not None:
                 raise ModelNotReady("the server is stopping", retry_after_s=1)
@@ -221,40 +178,28 @@ class NativeGrpcServer:
         else:
             endpoint.handle(exchange)
 
-    def _remember(self, metadata: Sequence[tuple[str, str | bytes]]) -> Headers:
-        """The caller's metadata as headers; callers send the same again and again. No web page can send gRPC where it
-        was not invited: to the guard it is as good as JSON."""
-        headers = {
-            name.encode("latin-1"): value if isinstance(value, bytes) else value.encode("latin-1", "replace")
-            for name, value in metadata
-        }
-        headers[b"content-type"] = b"application/json"
-        if len(self._known) >= _KNOWN:
-            self._known.clear()
-        self._known[metadata] = headers
-        return headers
-
-    def _answer(self, exchange: NativeExchange, headers: bytes, body: bytes) -> None:
-        self._forget(exchange.call_id)
+    def _answer(self, exchange: GrpcExchange) -> None:
+        call_id, peer = exchange.call
+        self._forget(call_id)
         front = self._front
         assert front is not None  # calls come from nowhere else
+        headers, body = exchange.answer_headers, exchange.answer
         if exchange.status != OK:
             trailers = trailers_of(exchange.request_id, headers)
-            front.fail(exchange.call_id, exchange.status, status_message(body), trailers)
+            front.fail(call_id, exchange.status, status_message(body), trailers)
         elif headers:
-            front.respond(exchange.call_id, body, None, trailers_of(exchange.request_id, headers))
+            front.respond(call_id, body, None, trailers_of(exchange.request_id, headers))
         else:
-            front.respond(exchange.call_id, body)
+            front.respond(call_id, body)
         if self._access_log is not None:
-            self._access_log(exchange, client_of(exchange.peer), len(body))
+            self._access_log(exchange, client_of(peer), len(body))
 
     def _left(self, call_id: int) -> None:
         """The caller has cancelled, or its deadline is over."""
         exchange = self._calls.get(call_id)
         if exchange is not None:
             self._forget(call_id)
-            if exchange.on_disconnect is not None:
-                exchange.on_disconnect()
+            exchange.leave()
 
     def _forget(self, call_id: int) -> None:
         self._calls.pop(call_id, None)

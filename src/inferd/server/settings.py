@@ -43,8 +43,10 @@ class Settings:
     grpc_port: int | None = _option(
         None, "Port of gRPC; 0: none. Left out, it is 8001, given up when that is taken.", least=0, most=65535
     )
-    grpc_front: Literal["grpcio", "native"] = _option(
-        "grpcio", "gRPC listener: native takes unary calls in Rust; needs inferd[grpc-fast], and has no TLS."
+    grpc_front: Literal["grpcio", "aio", "native"] = _option(
+        "grpcio",
+        "gRPC listener: aio is grpcio's own asyncio server, which is slower; native takes unary calls in Rust, needs "
+        "inferd[grpc-fast], and has no TLS.",
     )
     version_policy: str = _option(
         "latest",

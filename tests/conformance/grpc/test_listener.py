@@ -1,4 +1,4 @@
-"""What both gRPC fronts owe a call: deadlines, cancellation, keys, limits, headers, streams, health, a graceful end."""
+"""What each gRPC front owes a call: deadlines, cancellation, keys, limits, headers, streams, health, a graceful end."""
 
 import signal
 import subprocess
@@ -8,8 +8,9 @@ from hashlib import sha256
 import grpc
 import numpy as np
 import pytest
+import trustme
 from grpc_support import SERVICE, Served, message, strict_request
-from serve_support import Process
+from serve_support import Process, free_port
 
 from inferd.protocols.grpc.schema import message_class, pool
 
@@ -205,7 +206,7 @@ def test_a_call_leaves_a_line_in_the_access_log(strict):
     strict.process.wait_for(lambda: strict.process.output.count("logged-once") == 1)
 
 
-@pytest.mark.parametrize("front", ["grpcio", "native"])
+@pytest.mark.parametrize("front", ["grpcio", "aio", "native"])
 def test_what_was_accepted_is_answered_before_the_server_ends(tmp_path, front):
     served = Served(tmp_path, "--grpc-front", front)
     with Held(served) as held:
@@ -226,13 +227,36 @@ def refused(served):
     return False
 
 
-@pytest.mark.parametrize("front", ["grpcio", "native"])
+@pytest.mark.parametrize("front", ["grpcio", "aio", "native"])
 def test_a_port_that_is_taken_is_an_error_that_names_it(tmp_path, front, served):
     (tmp_path / "strict.py").write_text((served.folder / "strict.py").read_text())
     flags = ("--grpc-front", front, "--grpc-port", served.port, "--state-file", tmp_path / "state.db")
     with Process(tmp_path, "serve", "strict.py:Model", *flags) as process:
         assert process.exit_code() != 0
         assert f"cannot listen on 127.0.0.1:{served.port} for gRPC" in process.output
+
+
+@pytest.mark.parametrize("front", ["grpcio", "aio"])
+def test_calls_come_over_tls_with_the_servers_certificate(tmp_path, front, served):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "certificate.pem")
+    (tmp_path / "strict.py").write_text((served.folder / "strict.py").read_text())
+    port = free_port()
+    flags = ("--grpc-front", front, "--tls-certificate", "certificate.pem", "--tls-key", "key.pem")
+    credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+    body = strict_request().SerializeToString()
+    with (
+        Process(tmp_path, "serve", "strict.py:Model", "--grpc-port", port, *flags) as process,
+        grpc.secure_channel(f"localhost:{port}", credentials) as channel,
+    ):
+        process.wait_for(lambda: "Listening on https://" in process.output)
+        answer = channel.unary_unary(f"/{SERVICE}/ModelInfer")(body, timeout=20)
+        assert message_class("inference.ModelInferResponse").FromString(answer).model_name == "strict"
+        (streamed,) = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(iter([body]), timeout=20)
+        assert message_class("inference.ModelStreamInferResponse").FromString(streamed).error_message == ""
+        assert process.signal().exit_code() == 0
 
 
 def test_the_native_front_refuses_what_it_has_not(tmp_path, served):
