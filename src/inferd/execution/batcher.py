@@ -93,6 +93,7 @@ class Batcher:
         self._wake: asyncio.TimerHandle | None = None
         self._deadlines: list[tuple[int, int, InferenceRequest]] = []
         self._deadline_timer: asyncio.TimerHandle | None = None
+        self._armed_ns = 0
         self._sequence = 0
         self._compact_at = 1024
         self._ns_per_row = 0.0
@@ -281,13 +282,13 @@ class Batcher:
 
     def _arm(self) -> None:
         """One timer for the earliest deadline, moved forward when an earlier one comes."""
-        delay_s = max(0.0, (self._deadlines[0][0] - self._clock_ns()) / 1e9)
-        timer = self._deadline_timer
-        if timer is not None:
-            if timer.when() <= self._loop.time() + delay_s:
+        when_ns = self._deadlines[0][0]
+        if self._deadline_timer is not None:
+            if self._armed_ns <= when_ns:
                 return
-            timer.cancel()
-        self._deadline_timer = self._loop.call_later(delay_s, self._expire)
+            self._deadline_timer.cancel()
+        self._armed_ns = when_ns
+        self._deadline_timer = self._loop.call_later(max(0.0, (when_ns - self._clock_ns()) / 1e9), self._expire)
 
     def _expire(self) -> None:
         self._deadline_timer = None

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import uvloop
 
 from inferd.core.config import BatchingConfig
 from inferd.core.errors import Cancelled, DeadlineExceeded, ExecutionFailed, ModelNotReady, Overloaded
@@ -136,6 +137,19 @@ def test_an_earlier_deadline_moves_the_timer_forward():
         assert [round(when * 1000) for _, when in bench.answers] == [10, 80]
 
     run_virtual(scenario())
+
+
+def test_deadlines_that_are_over_when_they_come_are_told_on_uvloop_too():
+    """Its timer of no delay is none that knows its time."""
+
+    async def scenario():
+        bench = Bench()
+        for _ in range(3):
+            bench.submit(deadline_ms=1)  # by the machine's clock, long ago
+        await asyncio.sleep(0.01)
+        assert [type(request.error) for request, _ in bench.answers] == [DeadlineExceeded] * 3
+
+    uvloop.run(scenario())
 
 
 def test_the_queue_timeout_ends_with_the_queue_and_the_deadline_does_not():
