@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from inferd.abc import Endpoint
+from inferd.core.errors import Cancelled
 from inferd.protocols.grpc.exchange import OK, GrpcExchange
 from inferd.protocols.grpc.service import Method, StreamEndpoint
 from inferd.server.front import Front, new_request_id
@@ -149,7 +150,10 @@ class _Stream:
         return None if message is grpc.aio.EOF else message
 
     async def write(self, message: bytes) -> None:
-        await self._context.write(message)
+        try:
+            await self._context.write(message)
+        except (grpc.aio.InternalError, grpc.aio.UsageError) as error:
+            raise Cancelled("the caller left before the answer") from error
 
     def exchange(self, body: bytes) -> GrpcExchange:
         self._numbered += 1

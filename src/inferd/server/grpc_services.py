@@ -23,6 +23,8 @@ DEFAULT_PORT = 8001
 MIN_PING_INTERVAL_MS = 10_000
 MAX_STATUS_BYTES = 2000
 """Of a status message: callers take 8 KiB of metadata, in which every byte may need three."""
+MAX_PENDING_CALLS = 1 << 20
+"""That wait to be taken. grpcio's own 1,000 ends further ones with CANCELLED, at random; taken, they get an answer."""
 _KNOWN = 1024
 
 Headers = Mapping[bytes, bytes]
@@ -102,6 +104,8 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", int(settings.grpc_max_message_mb * (1 << 20))),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", settings.max_header_kb << 10),
+        ("grpc.server.max_pending_requests", MAX_PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_CALLS),
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
         ("grpc.keepalive_permit_without_calls", 1),
     ]

@@ -56,6 +56,21 @@ class Model:
             raise RuntimeError("a secret path: /etc/shadow")
         return {"y": x * 2, "name": np.array([b"row"] * len(x), dtype=object)}
 ''',
+    "pieces": '''
+from pathlib import Path
+
+import numpy as np
+
+class Model:
+    """Yields n times 64 KiB, and writes down how often."""
+    inputs = {"n": "INT64[1]"}
+    outputs = {"y": "UINT8[65536]"}
+
+    def predict(self, n):
+        for i in range(int(n[0])):
+            yield np.zeros(65536, np.uint8)
+            Path(__file__).with_suffix(".count").write_text(str(i + 1))
+''',
 }
 
 
@@ -110,3 +125,33 @@ def strict_request(values=((1.0, 2.0),), **more):
         raw_input_contents=[array.tobytes()],
         **more,
     )
+
+
+def gated_request(value=1.0):
+    return message(
+        "ModelInferRequest",
+        model_name="gated",
+        inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 2]}],
+        raw_input_contents=[np.full((1, 2), value, np.float32).tobytes()],
+    ).SerializeToString()
+
+
+class Held:
+    """The gated model, held up with one request in it."""
+
+    def __init__(self, served):
+        self.served = served
+        self.hold = served.folder / "hold"
+        self.entered = served.folder / "entered"
+
+    def __enter__(self):
+        self.entered.unlink(missing_ok=True)
+        self.hold.touch()
+        self.first = self.served.method("ModelInfer").future(gated_request(), timeout=30)
+        self.served.process.wait_for(self.entered.exists)
+        return self
+
+    def __exit__(self, *exception):
+        self.hold.unlink(missing_ok=True)
+        answer = message_class("inference.ModelInferResponse").FromString(self.first.result())
+        assert np.frombuffer(answer.raw_output_contents[0], np.float32).tolist() == [2, 2]

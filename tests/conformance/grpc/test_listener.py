@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 import pytest
 import trustme
-from grpc_support import SERVICE, Served, message, strict_request
+from grpc_support import SERVICE, Held, Served, gated_request, strict_request
 from serve_support import Process, free_port
 
 from inferd.protocols.grpc.schema import message_class, pool
@@ -17,59 +17,30 @@ from inferd.protocols.grpc.schema import message_class, pool
 HEALTH = "grpc.health.v1"
 
 
-def gated_request(value=1.0):
-    return message(
-        "ModelInferRequest",
-        model_name="gated",
-        inputs=[{"name": "x", "datatype": "FP32", "shape": [1, 2]}],
-        raw_input_contents=[np.full((1, 2), value, np.float32).tobytes()],
-    ).SerializeToString()
-
-
-class Held:
-    """The gated model, held up with one request in it."""
-
-    def __init__(self, served):
-        self.served = served
-        self.hold = served.folder / "hold"
-        self.entered = served.folder / "entered"
-
-    def __enter__(self):
-        self.entered.unlink(missing_ok=True)
-        self.hold.touch()
-        self.first = self.served.method("ModelInfer").future(gated_request(), timeout=30)
-        self.served.process.wait_for(self.entered.exists)
-        return self
-
-    def __exit__(self, *exception):
-        self.hold.unlink(missing_ok=True)
-        answer = message_class("inference.ModelInferResponse").FromString(self.first.result())
-        assert np.frombuffer(answer.raw_output_contents[0], np.float32).tolist() == [2, 2]
-
-    def counts(self):
-        """Expired and cancelled requests in the queue."""
-        text = self.served.process.ask("GET", "/metrics")[2].decode()
-        lines = [line for line in text.splitlines() if 'model="gated"' in line and 'stage="queue"' in line]
-        names = ("inferd_expired_total", "inferd_cancelled_total")
-        return {name: sum(float(line.split()[-1]) for line in lines if line.startswith(name)) for name in names}
+def counts(served):
+    """Expired and cancelled requests in the gated model's queue."""
+    text = served.process.ask("GET", "/metrics")[2].decode()
+    lines = [line for line in text.splitlines() if 'model="gated"' in line and 'stage="queue"' in line]
+    names = ("inferd_expired_total", "inferd_cancelled_total")
+    return {name: sum(float(line.split()[-1]) for line in lines if line.startswith(name)) for name in names}
 
 
 def test_a_deadline_takes_a_request_out_of_the_queue(served):
-    with Held(served) as held:
-        before = held.counts()
+    with Held(served):
+        before = counts(served)
         with pytest.raises(grpc.RpcError) as caught:
             served.method("ModelInfer")(gated_request(), timeout=0.2)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        served.process.wait_for(lambda: sum(held.counts().values()) == sum(before.values()) + 1)
+        served.process.wait_for(lambda: sum(counts(served).values()) == sum(before.values()) + 1)
 
 
 def test_a_caller_who_cancels_takes_its_request_out_of_the_queue(served):
-    with Held(served) as held:
-        name, before = "inferd_cancelled_total", held.counts()
+    with Held(served):
+        name, before = "inferd_cancelled_total", counts(served)
         second = served.method("ModelInfer").future(gated_request(), timeout=30)
         served.process.wait_for(lambda: _queued(served) == 1)
         second.cancel()
-        served.process.wait_for(lambda: held.counts()[name] == before[name] + 1)
+        served.process.wait_for(lambda: counts(served)[name] == before[name] + 1)
         assert _queued(served) == 0
 
 
