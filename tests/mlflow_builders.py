@@ -114,6 +114,28 @@ def mlflow_function(folder: Path) -> Built:
     return Built(artefact, inputs, answered(artefact, rows), ModelConfig("m", batchable=True))
 
 
+def mlflow_binary(folder: Path) -> Built:
+    """The sizes and first bytes of photos, beside a number."""
+    import pandas
+
+    code = """
+    import pandas as pd
+    from mlflow.models import set_model
+    from mlflow.pyfunc import PythonModel
+
+    class Photos(PythonModel):
+        def predict(self, context, model_input, params=None):
+            found = [str(list(bytes(photo[:4]))) for photo in model_input["photo"]]
+            return pd.DataFrame({"size": list(map(len, model_input["photo"])), "first": found, "n": model_input["n"]})
+
+    set_model(Photos())
+    """
+    artefact = from_code(folder, code, {"photo": "binary", "n": "long"}, name="binary")
+    rows = pandas.DataFrame({"photo": [b"\xff\x00hi", bytes(100)], "n": [1, 2]})
+    inputs = {"photo": rows["photo"].to_numpy(object), "n": rows["n"].to_numpy()}
+    return Built(artefact, inputs, answered(artefact, rows), ModelConfig("m", batchable=True))
+
+
 def lightgbm_flavour(folder: Path) -> None:
     import lightgbm
     import mlflow.lightgbm

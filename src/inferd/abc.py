@@ -21,7 +21,8 @@ class ModelMetadata:
     """What a runtime found out about a model while loading it, for people and for ``/model/info``.
 
     ``platform`` is the Open Inference Protocol's name of the format. ``classes`` and ``feature_names`` are empty
-    where the artefact has none. ``provenance`` holds what the artefact says of its origin, as text.
+    where the artefact has none. ``binary_inputs`` are those of BYTES of which it says that they are no text.
+    ``provenance`` holds what the artefact says of its origin, as text.
     """
 
     runtime_version: str = ""
@@ -29,6 +30,7 @@ class ModelMetadata:
     device: str = "cpu"
     classes: tuple[Any, ...] = ()
     feature_names: tuple[str, ...] = ()
+    binary_inputs: tuple[str, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,6 +1,7 @@
 """MLflow's scoring protocol over both fronts: the bytes that go in and come out, what callers get wrong, and the
 answers of MLflow's own scoring server beside ours."""
 
+import base64
 import json
 import threading
 
@@ -384,6 +385,8 @@ def test_the_models_own_refusal_and_failure_keep_their_meaning(double):
 
 IRIS = {"sepal length (cm)": 5.1, "sepal width (cm)": 3.5, "petal length (cm)": 1.4, "petal width (cm)": 0.2}
 IRIS_SPLIT = {"columns": list(IRIS), "index": [0, 1], "data": [list(IRIS.values()), [6.7, 3.0, 5.2, 2.3]]}
+PHOTO = base64.b64encode(b"\xff\x00hi").decode()
+LINES = base64.encodebytes(bytes(range(256))).decode()
 GOODS = {"price": 1.5, "count": 2, "name": "käse"}
 SAME = [
     (builders.mlflow_columns, {"dataframe_split": IRIS_SPLIT}),
@@ -399,7 +402,12 @@ SAME = [
     (builders.mlflow_function, {"instances": [GOODS], "params": {"factor": 4}}),
     (builders.mlflow_function, "name,count,price\ntea,2,1.5\n"),
     (builders.mlflow_boosted, {"dataframe_split": IRIS_SPLIT}),
+    (builders.mlflow_binary, {"dataframe_split": {"columns": ["n", "photo"], "data": [[1, PHOTO], [2, LINES]]}}),
+    (builders.mlflow_binary, {"dataframe_records": [{"photo": PHOTO, "n": 1}, {"photo": "", "n": 2}]}),
+    (builders.mlflow_binary, {"instances": [{"photo": PHOTO, "n": 1}]}),
+    (builders.mlflow_binary, {"inputs": {"photo": [PHOTO], "n": [1]}}),
 ]
+EXACT = (builders.mlflow_function, builders.mlflow_binary)
 
 
 @pytest.fixture(scope="module")
@@ -425,6 +433,9 @@ def pair(build):
         ours.close()
 
 
+JSON = {"content-type": "application/json"}
+
+
 @pytest.mark.parametrize(("builder", "body"), SAME)
 def test_the_answer_is_that_of_mlflows_own_server(pair, builder, body):
     ours, theirs = pair(builder)
@@ -434,10 +445,30 @@ def test_the_answer_is_that_of_mlflows_own_server(pair, builder, body):
     answer = ours.post("/invocations", content.encode(), kind)
     assert (answer.status, expected.status_code) == (200, 200), (answer.body, expected.text)
     ours_json, theirs_json = json.loads(answer.body), expected.json()
-    if builder is builders.mlflow_function:
+    if builder in EXACT:
         assert ours_json == theirs_json
     else:
         assert np.allclose(ours_json["predictions"], theirs_json["predictions"])
+
+
+@pytest.mark.parametrize("photo", ["not base64!", "abc", "__-_", None, 5, ["aGk="]])
+@pytest.mark.parametrize("form", ["split", "records"])
+def test_bytes_that_are_no_base64_are_refused(pair, photo, form):
+    ours, _ = pair(builders.mlflow_binary)
+    frame = {"columns": ["photo", "n"], "data": [["aGk=", 1], [photo, 1]]}
+    if form == "records":
+        frame = [dict(zip(frame["columns"], row, strict=True)) for row in frame["data"]]
+    answer = ours.post("/invocations", json.dumps({f"dataframe_{form}": frame}).encode(), JSON)
+    where = "dataframe_split.data[1][0]" if form == "split" else "dataframe_records[1].photo"
+    assert (answer.status, where in json.loads(answer.body)["message"]) == (400, True), answer.body
+
+
+def test_bytes_may_be_written_as_everywhere_in_inferd(pair):
+    ours, _ = pair(builders.mlflow_binary)
+    for cell in (PHOTO, {"b64": PHOTO}):
+        body = {"dataframe_records": [{"photo": cell, "n": 1}]}
+        answer = ours.post("/invocations", json.dumps(body).encode(), JSON)
+        assert json.loads(answer.body)["predictions"] == [{"size": 4, "first": "[255, 0, 104, 105]", "n": 1}]
 
 
 def test_the_probes_are_those_of_mlflows_own_server(pair):

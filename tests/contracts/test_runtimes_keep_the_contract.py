@@ -48,6 +48,7 @@ BUILDERS = [
     ("mlflow", mlflow_builders.mlflow_tensor),
     ("mlflow", mlflow_builders.mlflow_boosted),
     ("mlflow", mlflow_builders.mlflow_function),
+    ("mlflow", mlflow_builders.mlflow_binary),
     ("tensorflow", tensorflow_builders.keras_classes),
     ("tensorflow", tensorflow_builders.saved_model),
 ]

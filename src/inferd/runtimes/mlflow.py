@@ -53,7 +53,7 @@ class MLflowModel:
         self.batchable = is_batchable(signature, config) and (self._is_library or bool(config.batchable))
         rows = saved or (self._reading.made_up() if self._reading.dates else None)
         self.example = _fitting(rows, signature, batchable=self.batchable) if rows else None
-        self.metadata = _metadata(meta)
+        self.metadata = _metadata(meta, self._reading.binary)
 
     def _outputs(self, saved: Arrays | None) -> Sequence[TensorSpec]:
         """What the function answers to two rows: of the example, or made up. What it declares, if it refuses these."""
@@ -193,7 +193,7 @@ def _spec(name: str, array: np.ndarray, declared: tuple[int, ...] | None) -> Ten
     return TensorSpec(name, datatype_name(array.dtype), shape if array.ndim else ())
 
 
-def _metadata(meta: Any) -> ModelMetadata:
+def _metadata(meta: Any, binary: tuple[str, ...]) -> ModelMetadata:
     import mlflow
 
     flavours = [name for name in meta.flavors if name != "python_function"]
@@ -208,6 +208,7 @@ def _metadata(meta: Any) -> ModelMetadata:
     return ModelMetadata(
         runtime_version=mlflow.__version__,
         platform="mlflow",
+        binary_inputs=binary,
         provenance={key: str(value) for key, value in told.items() if value},
     )
 

@@ -34,12 +34,13 @@ UNNAMED = "predictions"
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The inputs, and how the function takes them: ``read`` makes its argument from tensors, ``write`` makes tensors
-    of such an argument. ``dates`` are those whose text must be a date and time."""
+    of such an argument. ``dates`` are those whose text must be a date and time, ``binary`` those that are no text."""
 
     specs: tuple[TensorSpec, ...]
     read: Callable[[Arrays], Any]
     write: Callable[[Any], Arrays]
     dates: tuple[str, ...] = ()
+    binary: tuple[str, ...] = ()
 
     def made_up(self) -> dict[str, np.ndarray]:
         """Two rows that the function takes, if it looks at types only."""
@@ -143,7 +144,8 @@ def _frame(keys: Mapping[str, Any], specs: Sequence[TensorSpec], kinds: Mapping[
         present = [spec for spec in specs if not spec.optional or keys[spec.name] in frame]
         return {spec.name: _values(frame[keys[spec.name]]).astype(spec.dtype) for spec in present}
 
-    return Reading(tuple(specs), read, write, tuple(name for name in keys if kinds.get(name) == "datetime"))
+    dates, binary = (tuple(name for name in keys if kinds.get(name) == kind) for kind in ("datetime", "binary"))
+    return Reading(tuple(specs), read, write, dates, binary)
 
 
 def _column(array: np.ndarray, kind: str) -> Any:

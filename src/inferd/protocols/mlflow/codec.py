@@ -48,7 +48,7 @@ class MLflowCodec:
         self._plan = ColumnPlan(signature, servable.metadata.feature_names)
         self._json = JsonInputs(signature, batchable=servable.batchable, nan=self._nan)
         by_row = JsonInputs(signature, batchable=self._takes_rows, nan=self._nan)
-        self._frames = FrameInputs(by_row, self._json, self._plan)
+        self._frames = FrameInputs(by_row, self._json, self._plan, servable.metadata.binary_inputs)
         self._fast = _fast_readers(servable) if self._takes_rows else ()
         self._name = signature.inputs[0].name if signature.inputs else ""
         self._replies = _replies(servable)

@@ -186,6 +186,8 @@ def _reason(item: Any, spec: TensorSpec) -> str:
         return f"is {show(item)}, out of the range of {spec.datatype}"
     if number and spec.dtype.kind in "iu":
         return f"is {show(item)}, a float, where {spec.datatype} takes integers"
+    if spec.datatype == "BYTES" and type(item) is dict and item.keys() == {"b64"} and type(item["b64"]) is str:
+        return f"is {show(item['b64'])}, which is not base64"
     return f"is {kind_of(item)} where {spec.datatype} is expected"
 
 
