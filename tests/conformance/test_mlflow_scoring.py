@@ -137,6 +137,11 @@ def test_no_rows_are_no_answers(double, body, content_type):
     assert double.ask(invoke(body, content_type)).body == b'{"predictions":[]}'
 
 
+def test_a_nan_that_json_cannot_answer_is_the_callers(double):
+    reply = double.ask(request("/invocations", b"a,b\n1,\n", headers=["Content-Type: text/csv"]))
+    assert (reply.status, reply.json["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+
+
 def test_the_probes_answer(double):
     for path in ("/ping", "/health"):
         reply = double.get(path)

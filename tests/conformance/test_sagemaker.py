@@ -105,6 +105,19 @@ def test_an_empty_cell_is_nan(double):
     assert reply.body == b"2.0,nan\nnan,nan\n"
 
 
+def test_a_nan_that_json_cannot_answer_is_the_callers(double):
+    reply = double.ask(invoke(b"1,2\n1,\n", "text/csv"))
+    assert (reply.status, "Input 'x' holds such a value" in reply.json["error"]) == (400, True)
+    assert double.ask(invoke(CSV, "text/csv")).body == PREDICTIONS
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/csv", "application/jsonlines", "application/x-npy"])
+def test_no_rows_are_no_answers(double, accept):
+    reply = double.ask(invoke({"instances": []}, accept=accept))
+    empty = {"application/json": b'{"predictions":[]}', "application/x-npy": npy(np.empty((0, 2), np.float32))}
+    assert (reply.status, reply.body) == (200, empty.get(accept, b""))
+
+
 def test_the_health_check_answers(double):
     assert double.get("/ping").status == 200
 

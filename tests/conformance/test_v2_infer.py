@@ -222,6 +222,16 @@ def test_types_mix_in_json_and_binary_and_stay_exact(many):
     assert set(outputs) == {"n", "text", "half", "brain"}
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_json_cannot_answer_is_the_callers_if_it_came_from_there(double, value):
+    raw = np.float32([1, value]).tobytes()
+    head = {"inputs": [tensor("x", "FP32", [1, 2], binary_data_size=8)]}
+    reply = double.ask(infer(head, raw=raw))
+    assert (reply.status, "Input 'x' holds such a value" in reply.json["error"]) == (400, True)
+    binary = double.ask(infer({**head, "parameters": {"binary_data_output": True}}, raw=raw))
+    assert (binary.status, binary.body[-8:]) == (200, np.float32([2, 2 * value]).tobytes())
+
+
 def test_bytes_need_not_be_text(many):
     element = b"\xff\x00\xfe"
     inputs = [dict(entry) for entry in ROW]

@@ -244,5 +244,16 @@ class ExecutionFailed(InferdError):
     code = Code.INTERNAL
 
 
+class NotFinite(ExecutionFailed):
+    """The model answered NaN or infinity, which its NaN policy keeps out of JSON. It is the caller's mistake where an
+    input held such a value."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__(
+            f"output {output!r} holds NaN or infinity, and the model's NaN policy is 'error'; "
+            'nan = "null" or nan = "string" in its model.toml would let it through'
+        )
+
+
 class WrongRowCount(ExecutionFailed):
     """The model answered another number of rows than it was given: nobody can be told which rows are theirs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from io import StringIO
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def rows_of(outputs: Mapping[str, np.ndarray], names: tuple[str, ...]) -> list[n
 
 
 def _cells(array: np.ndarray) -> list[list[Any]]:
-    flat = array.reshape(len(array), -1)
+    flat = array.reshape(len(array), prod(array.shape[1:]))
     if array.dtype.kind in TEXT_KINDS:
         return [[_text(item) for item in row] for row in to_json(flat)]
     # As text, numpy writes the shortest number that reads back the same, whatever its width.

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from inferd.abc import Exchange, Target
-from inferd.core.errors import Cancelled, InferdError, InvalidRequest, ModelNotLoaded
+from inferd.core.errors import Cancelled, InferdError, InvalidRequest, ModelNotLoaded, NotFinite
 from inferd.core.messages import InferenceRequest
 from inferd.protocols.shared.context import ProtocolContext
 from inferd.protocols.shared.details import DETAILS, with_details
@@ -167,6 +167,9 @@ class HotEndpoint:
         except Cancelled:
             outcome = "cancelled"
             encoded_ns = done_ns
+        except NotFinite as error:
+            outcome = self._refuse(exchange, _blame(error, request.inputs), ticket)
+            encoded_ns = done_ns
         # An answer that cannot be encoded is the model's failure, and this caller's alone.
         except Exception as error:
             outcome = self._refuse(exchange, error, ticket)
@@ -286,6 +289,14 @@ class HotEndpoint:
             self._context.loop.call_soon_threadsafe(decoded, result)
 
         self._context.decode_pool.submit(decode)
+
+
+def _blame(error: NotFinite, inputs: Mapping[str, np.ndarray]) -> InferdError:
+    """Who brought in what is no number: JSON refuses it, but it comes in CSV and in binary tensors."""
+    for name, array in inputs.items():
+        if array.dtype.kind in "fV" and not np.isfinite(array).all():
+            return InvalidRequest(f"{error.message}. Input {name!r} holds such a value too", tensor=name)
+    return error
 
 
 def set_deadline(request: InferenceRequest, exchange: Exchange) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 
 from inferd.core.config import NanPolicy
-from inferd.core.errors import ExecutionFailed
+from inferd.core.errors import ExecutionFailed, NotFinite
 from inferd.protocols.shared.json_tensors import to_json
 
 NAN_HEADER = b"Inferd-Nan: null\r\n"
@@ -28,8 +28,8 @@ def write_tensor(array: np.ndarray, name: str, nan: NanPolicy, *, bare: bool = F
     """One tensor as nested JSON arrays; what is not finite as ``nan`` says, or, if it may be written at all, as a
     ``bare`` token.
 
-    ``orjson`` writes null for what is not finite, which costs less to find than to prevent. Raises ``ExecutionFailed``
-    when the policy is "error" and something is not finite, or for values that JSON cannot express.
+    ``orjson`` writes null for what is not finite, which costs less to find than to prevent. Raises ``NotFinite``
+    when the policy is "error" and something is not finite, ``ExecutionFailed`` for values that JSON cannot express.
     """
     try:
         if array.dtype.kind in TEXT_KINDS:
@@ -42,10 +42,7 @@ def write_tensor(array: np.ndarray, name: str, nan: NanPolicy, *, bare: bool = F
         return text
     if nan != "error":
         return _spell(text, array, b"%b" if bare else b'"%b"')
-    raise ExecutionFailed(
-        f"output {name!r} holds NaN or infinity, and the model's NaN policy is 'error'; "
-        'nan = "null" or nan = "string" in its model.toml would let it through'
-    )
+    raise NotFinite(name)
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ HTTP_STATUS: dict[type[errors.InferdError], int] = {
     errors.PermissionDenied: 403,
     errors.QuotaExceeded: 429,
     errors.ExecutionFailed: 500,
+    errors.NotFinite: 500,
     errors.WrongRowCount: 500,
 }
 GRPC_STATUS: dict[errors.Code, int] = {

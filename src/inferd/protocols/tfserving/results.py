@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inferd.core.errors import ExecutionFailed, InvalidRequest
+from inferd.core.errors import ExecutionFailed, InvalidRequest, NotFinite
 from inferd.core.tensors import Signature, TensorSpec
 from inferd.protocols.shared.json_write import output_of
 
@@ -98,15 +98,12 @@ def values_of(name: str, outputs: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def as_floats(array: np.ndarray, name: str, *, finite: bool) -> list[float]:
-    """The values as JSON numbers with as few digits as their datatype needs. Raises ``ExecutionFailed`` when they must
+    """The values as JSON numbers with as few digits as their datatype needs. Raises ``NotFinite`` when they must
     be ``finite`` and are not."""
     if array.dtype.name in ("bfloat16", "float16"):
         array = array.astype(np.float32)
     if finite and not np.isfinite(array).all():
-        raise ExecutionFailed(
-            f"output {name!r} holds NaN or infinity, and the model's NaN policy is 'error'; "
-            'nan = "null" or nan = "string" in its model.toml would let it through'
-        )
+        raise NotFinite(name)
     if array.dtype != np.float32:
         return [float(value) for value in array.tolist()]
     return [float(str(value)) for value in array]
