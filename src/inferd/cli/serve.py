@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -76,9 +77,16 @@ def command(config_file: str | None, **flags: Any) -> int:
     takes_models_later = settings.model_control and "sagemaker" in settings.protocols
     if not settings.paths and not takes_models_later:
         raise click.UsageError("name at least one PATH to serve, for example: inferd serve model.onnx")
+    from inferd.repository.threads import any_left
     from inferd.server.run import run
 
-    return run(settings, origins)
+    code = run(settings, origins)
+    if any_left():
+        # A model that is still being loaded, in a framework's own code, which an interpreter that ends may break.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 settings_options(command)

@@ -60,12 +60,13 @@ class LifecycleConfig:
     """How versions come and go. ``version_policy`` is ``latest``, ``latest:N``, ``all`` or ``1,3``; "" is the server's.
     ``transition`` says which leaves first: the new version is ready before the old one goes, or the old one is gone
     before the new one is loaded. ``retries`` bounds how often a failed load is tried again, after
-    2, 8, 32 … seconds. ``load`` "lazy" waits for the first call, and lets the version be unloaded when others need the
-    memory or nobody asks."""
+    2, 8, 32 … seconds. ``load_timeout_s`` bounds loading and warm-up, 0: no bound. ``load`` "lazy" waits for the first
+    call, and lets the version be unloaded when others need the memory or nobody asks."""
 
     version_policy: str = ""
     transition: Transition = "availability-preserving"
     retries: int = 3
+    load_timeout_s: float = 600.0
     load: Load = "eager"
 
 

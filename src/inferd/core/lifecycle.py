@@ -24,8 +24,8 @@ class VersionState(Enum):
 _S = VersionState
 _MOVES: dict[VersionState, frozenset[VersionState]] = {
     _S.PENDING: frozenset({_S.LOADING, _S.FAILED, _S.UNLOADED}),
-    _S.LOADING: frozenset({_S.WARMING, _S.FAILED}),
-    _S.WARMING: frozenset({_S.READY, _S.FAILED}),
+    _S.LOADING: frozenset({_S.WARMING, _S.FAILED, _S.UNLOADED}),
+    _S.WARMING: frozenset({_S.READY, _S.FAILED, _S.UNLOADED}),
     _S.READY: frozenset({_S.DRAINING, _S.FAILED}),
     _S.DRAINING: frozenset({_S.UNLOADING, _S.FAILED}),
     _S.UNLOADING: frozenset({_S.UNLOADED, _S.FAILED}),

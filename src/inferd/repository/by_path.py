@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from inferd.core.errors import Conflict, LoadFailed
 from inferd.repository.decided import Scan
 from inferd.repository.desired import Choose, WantedModel
 from inferd.repository.state import Decision
+from inferd.repository.threads import in_thread
 
 Find = Callable[[str, str, Choose], WantedModel]
 """The model of the first argument's name at the path that is the second. Raises ``ConfigError``; slow."""
@@ -55,7 +56,7 @@ class ModelsByPath:
 
     async def add(self, name: str, path: str) -> None:
         """Add the model at ``path``. Raises ``ConfigError`` for one that holds none."""
-        self._added[name] = (path, await asyncio.to_thread(self._find, name, path, self._choose))
+        self._added[name] = (path, await in_thread(partial(self._find, name, path, self._choose)))
 
     def remove(self, name: str) -> None:
         """Forget a model that was added."""
@@ -72,7 +73,7 @@ class ModelsByPath:
         self.unplace(name)
         set_aside = self._decisions.get(name)
         self._decisions[name] = Decision(overrides=dict(overrides))
-        found = await asyncio.to_thread(self._find, name, folder, self._choose)
+        found = await in_thread(partial(self._find, name, folder, self._choose))
         self._placed[name] = Placed(folder, found, set_aside)
 
     def unplace(self, name: str) -> None:
@@ -100,7 +101,7 @@ class ModelsByPath:
             wanted = [model for model in scan(self._choose) if model.name not in placed]
             return [*wanted, *(self._found(name, path, known) for name, (path, known) in by_path.items())]
 
-        return await asyncio.to_thread(look)
+        return await in_thread(look)
 
     def _found(self, name: str, path: str, known: WantedModel) -> WantedModel:
         try:

@@ -52,6 +52,7 @@ def chooser(decisions: dict[str, Decision], version_policy: str) -> Choose:
         if decision.off:
             return ()
         config = apply(config, read_overrides(decision.overrides))
+        there = [version for version in there if version not in decision.unloaded]
         by_rule = by_policy(decision.policy)(config, there) if decision.policy else usual(config, there)
         kept = ({*decision.loaded, *decision.labels.values()} & {*there}) | {*by_rule}
         return sorted(kept - decision.unloaded)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from inferd.core.config import Transition
 from inferd.core.lifecycle import VersionState
 
-_ALIVE = frozenset({VersionState.PENDING, VersionState.LOADING, VersionState.WARMING, VersionState.READY})
+_COMING = frozenset({VersionState.PENDING, VersionState.LOADING, VersionState.WARMING})
+_ALIVE = _COMING | {VersionState.READY}
 _LEAVING = frozenset({VersionState.DRAINING, VersionState.UNLOADING})
 
 
@@ -35,7 +36,7 @@ class Load(NamedTuple):
 
 
 class Unload(NamedTuple):
-    """Drain and unload the attempt at this position."""
+    """Drain and unload the attempt at this position, or give it up while it is loaded."""
 
     position: int
 
@@ -43,9 +44,13 @@ class Unload(NamedTuple):
 def next_action(desired: frozenset[int], attempts: Sequence[Attempt], transition: Transition) -> Load | Unload | None:
     """The next step.
 
+    What is on its way and no longer wanted is given up.
     ``availability-preserving``: what is to go leaves only when what replaces it is ready, and stays when that fails.
     ``resource-preserving``: it leaves first, so that two versions never need memory at the same time.
     """
+    for position, attempt in enumerate(attempts):
+        if attempt.state in _COMING and not (attempt.current and attempt.version in desired):
+            return Unload(position)
     missing = [version for version in sorted(desired, reverse=True) if not _is_tried(version, attempts)]
     surplus = [
         position

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from inferd.repository.state import now_ms
 from inferd.serving.servable import Servable
 
 DORMANT = "loaded on its first call"
-_COMING = frozenset({VersionState.PENDING, VersionState.LOADING, VersionState.WARMING})
+COMING = frozenset({VersionState.PENDING, VersionState.LOADING, VersionState.WARMING})
 _RESIDENT = frozenset(VersionState) - {VersionState.UNLOADED, VersionState.FAILED}
 
 
@@ -25,7 +26,8 @@ class VersionRecord:
     ``attempt`` counts from 1. ``initial`` is one the server started with; ``current`` is False once it is to be
     replaced; ``retry_at`` is when, on the monotonic clock in seconds, a failed one may be tried again (0: never).
     A ``dormant`` one is pending until somebody asks for it. ``size_bytes`` is that of its artefact, once it is loaded.
-    ``error`` is why it failed to load. ``since_ms`` is when the state began, in milliseconds since 1970.
+    ``error`` is why it failed to load, ``step`` what loads it. ``since_ms`` is when the state began, in milliseconds
+    since 1970.
     """
 
     config: ModelConfig
@@ -41,6 +43,7 @@ class VersionRecord:
     state: VersionState = VersionState.PENDING
     reason: str = ""
     error: InferdError | None = None
+    step: asyncio.Task[None] | None = None
     loaded: LoadedVersion | None = None
     servable: Servable | None = None
 
@@ -52,7 +55,7 @@ class VersionRecord:
     @property
     def loads_on_call(self) -> bool:
         """Whether callers get it once it is loaded, because they ask for it."""
-        return self.dormant or (self.config.lifecycle.load == "lazy" and self.state in _COMING)
+        return self.dormant or (self.config.lifecycle.load == "lazy" and self.state in COMING)
 
     @property
     def loads_or_serves(self) -> bool:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from inferd.core.errors import ConfigError, GateFailed, InferdError, MissingExtra, ModelNotFound, OutOfMemory
+from inferd.core.errors import (
+    ConfigError,
+    GateFailed,
+    InferdError,
+    LoadFailed,
+    MissingExtra,
+    ModelNotFound,
+    OutOfMemory,
+)
 from inferd.core.lifecycle import VersionState
 from inferd.repository.desired import WantedModel
 from inferd.repository.loader import LoadedVersion, load_version
 from inferd.repository.memory import give_back
 from inferd.repository.reconcile import Attempt, Load, next_action
-from inferd.repository.record import VersionRecord
+from inferd.repository.record import COMING, VersionRecord
 from inferd.repository.residency import Residency, version_bytes
 from inferd.repository.servables import make_servable
 from inferd.repository.state import HistoryEvent, StateStore, now_ms
+from inferd.repository.threads import in_thread
 from inferd.repository.waiters import Waiters
 from inferd.serving.engine import Engine
 from inferd.serving.servable import Servable
@@ -32,6 +42,9 @@ logger = logging.getLogger("inferd.repository")
 FIRST_RETRY_S, RETRY_FACTOR = 2.0, 4.0
 BACKGROUND_S = 1.0
 """How long the end of the server waits for work that nobody waits for."""
+CLOSE_S = 2.0
+"""How long the end of the server waits for models to be freed."""
+FREED_AT_ONCE = 8
 _GOING = frozenset({VersionState.DRAINING, VersionState.UNLOADING, VersionState.UNLOADED})
 
 
@@ -63,7 +76,8 @@ class ModelRepository:
         self._store = store
         self._residency = residency or Residency()
         self._waiters = Waiters(self._residency.wait_s)
-        self._pool = ThreadPoolExecutor(load_parallelism, thread_name_prefix="inferd-load")
+        self._loading = asyncio.Semaphore(load_parallelism)
+        self._freeing = asyncio.Semaphore(FREED_AT_ONCE)
         self._closing = False
         self._tasks: dict[str, set[asyncio.Task[None]]] = {}
         self.wanted: dict[str, WantedModel] = {}
@@ -88,7 +102,7 @@ class ModelRepository:
         """Load every pending version, several at a time; each is served as soon as it is ready."""
         for record in self.records:
             if record.state is VersionState.PENDING and not record.dormant:
-                self._start(record.model, self._load(record))
+                self._start_loading(record)
         await self.settled(self.wanted)
 
     def apply(self, wanted: Sequence[WantedModel]) -> None:
@@ -140,9 +154,16 @@ class ModelRepository:
         """Show what changed besides versions: labels."""
         self._publish()
 
+    def take_no_more_steps(self) -> None:
+        """Begin the end: what is being loaded is given up, unless callers wait for it."""
+        self._closing = True
+        for record in self.records:
+            if record.state in COMING and not record.loads_on_call:
+                self._give_up(record)
+
     async def drain(self, timeout_s: float) -> None:
         """Let what was accepted finish, within ``timeout_s``, then unload everything."""
-        self._closing = True
+        self.take_no_more_steps()
         for record in self.records:
             if record.state is VersionState.READY:
                 record.advance(VersionState.DRAINING)
@@ -151,11 +172,10 @@ class ModelRepository:
             logger.error("requests were still running when the time to drain was over")
         elif not await _all_within(BACKGROUND_S, (servable.drained() for servable in servables)):
             logger.warning("shadow requests were still running, and are given up")
-        for record in self.records:
-            await self._free(record)
+        if not await _all_within(CLOSE_S, [asyncio.gather(*map(self._free, self.records))]):
+            logger.error("models were still being freed at the end")
         self._publish()
         self._store.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def blockers(self, model: str | None = None) -> list[dict[str, Any]]:
         """Why the server (or one model) is not ready: one entry a version, or [] when it is ready.
@@ -197,12 +217,17 @@ class ModelRepository:
                 asked = any(each.loads_or_serves for each in self._of(name) if each is not record)
                 record.dormant = model.config.lifecycle.load == "lazy" and not asked
                 if not record.dormant:
-                    self._start(name, self._load(record))
-            else:
+                    self._start_loading(record)
+            elif records[action.position].state is VersionState.READY:
                 records[action.position].advance(VersionState.DRAINING)
                 self._start(name, self._retire(records[action.position]))
+            else:
+                self._give_up(records[action.position])
 
-    def _start(self, name: str, step: Any) -> None:
+    def _start_loading(self, record: VersionRecord) -> None:
+        record.step = self._start(record.model, self._load(record))
+
+    def _start(self, name: str, step: Any) -> asyncio.Task[None]:
         tasks = self._tasks.setdefault(name, set())
         task = asyncio.get_running_loop().create_task(step)
         tasks.add(task)
@@ -212,6 +237,7 @@ class ModelRepository:
             tasks.discard(task)
 
         task.add_done_callback(done)
+        return task
 
     def _new_record(self, model: WantedModel, version: int, *, initial: bool = False) -> VersionRecord:
         """A record beside the one that serves the version, if any, and instead of one that no longer does."""
@@ -259,7 +285,7 @@ class ModelRepository:
         for record in self._of(model):
             if record.version == version and record.dormant:
                 record.dormant = False
-                self._start(model, self._load(record))
+                self._start_loading(record)
 
     def when_loaded(self, model: str, version: int, callback: Callable[[], None]) -> Callable[[], None] | None:
         """See ``LazyLoader``."""
@@ -302,26 +328,38 @@ class ModelRepository:
             self._waiters.notify((record.model, record.version))
 
     async def _load_now(self, record: VersionRecord) -> None:
-        loop = asyncio.get_running_loop()
-        record.advance(VersionState.LOADING)
-        self._publish()
-        started = time.monotonic()
-        try:
-            loaded = await loop.run_in_executor(self._pool, self._load_version, record, loop, self._before(record))
-        except InferdError as error:
-            self._failed(record, error)
-            return
-        if self._closing:
-            loaded.close()
-            return
+        async with self._loading:
+            record.advance(VersionState.LOADING)
+            self._publish()
+            started = time.monotonic()
+            limit_s = record.config.lifecycle.load_timeout_s
+            work = partial(self._load_version, record, asyncio.get_running_loop(), self._before(record))
+            try:
+                async with asyncio.timeout(limit_s or None):
+                    loaded = await in_thread(work, undo=LoadedVersion.close)
+            except InferdError as error:
+                self._failed(record, error)
+                return
+            except TimeoutError:
+                self._failed(record, LoadFailed(f"it was not loaded within {limit_s:g} s (load_timeout_s)"))
+                return
         record.loaded = loaded
-        record.servable = make_servable(loaded, loop, self._metrics)
+        record.servable = make_servable(loaded, asyncio.get_running_loop(), self._metrics)
         self._on_ready(record.servable)
         record.advance(VersionState.READY)
         self._publish()
         took = f"after {time.monotonic() - started:.2f} s"
         self._remember(record, "ready", took)
         logger.info("%s version %d READY %s", record.model, record.version, took)
+
+    def _give_up(self, record: VersionRecord) -> None:
+        """Stop waiting for a version that nobody wants any more; what is loaded of it is freed once that has ended."""
+        record.advance(VersionState.UNLOADED)
+        if record.step is not None:
+            record.step.cancel()
+        self._waiters.notify((record.model, record.version))
+        self._remember(record, "given up", "nobody wants it any more")
+        logger.info("%s version %d UNLOADED: nobody wants it any more", record.model, record.version)
 
     def _before(self, record: VersionRecord) -> LoadedVersion | None:
         """The version that serves now and that ``record`` comes after, or beside."""
@@ -348,7 +386,14 @@ class ModelRepository:
         """In the loading thread; states change on the loop."""
 
         def on_state(state: VersionState) -> None:
-            loop.call_soon_threadsafe(record.advance, state)
+            if record.state is not VersionState.LOADING:
+                raise LoadFailed("nobody waits for it any more")
+            with contextlib.suppress(RuntimeError):  # the loop has closed
+                loop.call_soon_threadsafe(warming, state)
+
+        def warming(state: VersionState) -> None:
+            if record.state is VersionState.LOADING:
+                record.advance(state)
 
         return load_version(record.config, record.version, record.artefact, on_state, before=before)
 
@@ -370,14 +415,14 @@ class ModelRepository:
 
     async def _free(self, record: VersionRecord) -> None:
         """Unload; frameworks take their time to free a model, so not on the loop."""
-        if record.servable is None or record.loaded is None:
+        if record.state is not VersionState.DRAINING or record.servable is None or record.loaded is None:
             return
         record.advance(VersionState.UNLOADING)
         record.servable.batcher.close()
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._pool, record.loaded.close)
-        record.servable = record.loaded = None
-        await loop.run_in_executor(self._pool, give_back)
+        async with self._freeing:
+            await in_thread(record.loaded.close)
+            record.servable = record.loaded = None
+            await in_thread(give_back)
         record.advance(VersionState.UNLOADED)
 
     def _remember(self, record: VersionRecord, event: str, why: str) -> None:
@@ -411,7 +456,7 @@ class ModelRepository:
         self._on_change()
 
 
-async def _all_within(timeout_s: float, waits: Iterable[Awaitable[None]]) -> bool:
+async def _all_within(timeout_s: float, waits: Iterable[Awaitable[object]]) -> bool:
     """Whether all of ``waits`` have returned in time."""
     try:
         async with asyncio.timeout(timeout_s):

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import pkgutil
 import re
 import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.machinery import ModuleSpec, PathFinder
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 from inferd.core.errors import InferdError, LoadFailed
 
+_PACKAGE = "_inferd_user_"
 _number = itertools.count(1)
-_lock = threading.RLock()
+_locks: dict[str, threading.RLock] = {}  # type: ignore[valid-type]
 _folders_of_an_absolute_path = re.compile(r"(?<![\w:/.])/(?:[\w.+@~-]+/)+")
 
 
@@ -29,10 +33,11 @@ def import_file(path: Path) -> ModuleType:
     """
     if not path.is_file():
         raise LoadFailed(f"{path.name} does not exist")
-    package = ModuleType(f"_inferd_user_{next(_number)}")
+    package = ModuleType(f"{_PACKAGE}{next(_number)}")
     package.__path__ = [str(path.parent)]
     sys.modules[package.__name__] = package
-    spec = importlib.util.spec_from_file_location(f"{package.__name__}.{path.stem}", path)
+    name = f"{package.__name__}.{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_ReadOnly(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -50,16 +55,17 @@ def import_file(path: Path) -> ModuleType:
 def loading(folder: Path | None, what: str, thread: int | None = None) -> Iterator[None]:
     """Run user code while loading: its siblings can be imported, and any failure becomes one readable sentence.
 
-    ``thread`` is the identifier of the thread that runs the code, if not this one. One at a time in the process,
-    because ``sys.modules`` is shared: afterwards the siblings are taken out of it.
+    ``thread`` is the identifier of the thread that runs the code, if not this one. ``sys.modules`` is shared: folders
+    that hold modules of the same names, besides the one file of each, wait for each other, and afterwards the siblings
+    are taken out of it.
     """
-    with _lock:
-        before = set(sys.modules)
-        finder = _Siblings(folder, thread or threading.get_ident())
-        # No __pycache__ in a model's folder: it may be read-only, and a poll must not see it as a change.
-        write_nothing, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    ident, loads = thread or threading.get_ident(), _finder().loads
+    with ExitStack() as held:
+        for name in _shared_names(folder, what):
+            held.enter_context(_locks.setdefault(name, threading.RLock()))
         importlib.invalidate_caches()
-        sys.meta_path.insert(0, finder)
+        outer, load = loads.get(ident), _Load(folder, frozenset(sys.modules))
+        loads[ident] = load
         try:
             yield
         except InferdError:
@@ -67,33 +73,68 @@ def loading(folder: Path | None, what: str, thread: int | None = None) -> Iterat
         except (Exception, SystemExit) as error:
             raise LoadFailed(readable(error, what)) from error
         finally:
-            sys.dont_write_bytecode = write_nothing
-            sys.meta_path.remove(finder)
-            for name in finder.found - before:
+            if outer is None:
+                del loads[ident]
+            else:
+                loads[ident] = outer
+            for name in load.found - load.before:
                 sys.modules.pop(name, None)
 
 
-class _Siblings:
-    """Finds top-level modules in one folder, for one thread only: others that import meanwhile see none of them."""
+def _shared_names(folder: Path | None, what: str) -> list[str]:
+    """The modules in ``folder``, in an order that all agree on; [] when ``what`` is the only one."""
+    names = {module.name for module in pkgutil.iter_modules([str(folder)])} if folder is not None else set()
+    return sorted(names) if names - {Path(what).stem} else []
 
-    def __init__(self, folder: Path | None, thread: int) -> None:
-        self.folder = folder
-        self.thread = thread
-        self.found: set[str] = set()
+
+class _ReadOnly(SourceFileLoader):
+    """Leaves no ``__pycache__`` in a model's folder: it may be read-only, and a look must not see it as a change."""
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0) -> None:
+        """Called with the bytecode to keep."""
+
+
+@dataclass(slots=True)
+class _Load:
+    """User code that is being loaded; ``before`` are the modules there were, ``found`` its siblings that came."""
+
+    folder: Path | None
+    before: frozenset[str]
+    found: set[str] = field(default_factory=set)
+
+
+class _Siblings:
+    """Finds top-level modules in the folder of what a thread loads; other threads see none of them."""
+
+    def __init__(self) -> None:
+        self.loads: dict[int, _Load] = {}
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """The import system's question; ``path`` is None for a top-level name."""
-        if self.folder is None or threading.get_ident() != self.thread:
+        load = self.loads.get(threading.get_ident())
+        if load is None or load.folder is None:
             return None
-        if path is not None:
-            if name.partition(".")[0] in self.found:
-                self.found.add(name)
+        top = name.partition(".")[0]
+        relative = top.startswith(_PACKAGE)
+        if path is not None and not relative and top not in load.found:
             return None
-        spec = PathFinder.find_spec(name, [str(self.folder)])
+        spec = PathFinder.find_spec(name, [str(load.folder)] if path is None else path)
         if spec is None or spec.loader is None:
             return None
-        self.found.add(name)
+        if not relative:
+            load.found.add(name)
+        if type(spec.loader) is SourceFileLoader:
+            spec.loader = _ReadOnly(spec.loader.name, spec.loader.path)
         return spec
+
+
+@cache
+def _finder() -> _Siblings:
+    """The one of the process. It stays: imports in other threads go through the list of finders at any time, and would
+    miss one when another is taken out."""
+    finder = _Siblings()
+    sys.meta_path.insert(0, finder)
+    return finder
 
 
 def readable(error: BaseException, what: str) -> str:

@@ -168,6 +168,7 @@ def _stop_of(assembly: Assembly, loop: asyncio.AbstractEventLoop) -> Callable[[]
 
     def stop() -> None:
         assembly.state.draining = True
+        loop.call_soon_threadsafe(assembly.repository.take_no_more_steps)
         if assembly.grpc is not None:
             loop.call_soon_threadsafe(assembly.grpc.begin_stop, assembly.settings.drain_timeout_s)
 

@@ -131,6 +131,9 @@ class Settings:
     compute_timeout_ms: float | None = _option(None, "Milliseconds a batch may compute; 0: any.", least=0)
     instances: int | None = _option(None, "Instances that execute each model.", least=1)
     device: str | None = _option(None, "Device of each model: auto, cpu, cuda:0.")
+    load_timeout_s: float | None = _option(
+        None, "Seconds a version may take to load and warm, or it has failed; 0: any.", least=0
+    )
     nan: Literal["error", "null", "string"] | None = _option(None, "NaN and Infinity in JSON.")
     intra_op_threads: int | None = _option(None, "Threads inside one model's operators; 0: cores / instances.", least=0)
 
@@ -198,7 +201,9 @@ def model_defaults(settings: Settings) -> ModelConfig:
         execution=ExecutionConfig(
             **given(compute_timeout_ms=settings.compute_timeout_ms, intra_op_threads=settings.intra_op_threads)
         ),
-        lifecycle=LifecycleConfig(load="lazy" if settings.lazy else "eager"),
+        lifecycle=LifecycleConfig(
+            load="lazy" if settings.lazy else "eager", **given(load_timeout_s=settings.load_timeout_s)
+        ),
         **given(nan=settings.nan),
     )
 

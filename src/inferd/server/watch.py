@@ -11,6 +11,7 @@ from pathlib import Path
 from inferd.core.errors import InferdError, MissingExtra
 from inferd.repository.completeness import Completeness
 from inferd.repository.control import ModelControl
+from inferd.repository.threads import in_thread
 
 logger = logging.getLogger("inferd.server")
 
@@ -50,7 +51,7 @@ class RepositoryWatch:
         listening = asyncio.create_task(self._listen())
         try:
             while True:
-                waiting = await asyncio.to_thread(self._completeness.is_waiting)
+                waiting = await in_thread(self._completeness.is_waiting)
                 pause_s = min(self._settle_s, self._interval_s) if waiting else self._interval_s
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), pause_s)

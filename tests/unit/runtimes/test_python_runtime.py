@@ -5,6 +5,7 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import numpy as np
@@ -268,6 +269,40 @@ def test_two_versions_with_equal_file_names_keep_their_own_siblings(tmp_path, li
     assert [int(run(model, x=np.array(0))["output"]) for model in models] == [1, 2]
     assert "sibling" not in sys.modules
     assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_a_load_that_does_not_end_holds_up_only_those_that_share_a_modules_name(tmp_path, monkeypatch):
+    """What is imported is shared by the process, so one of two `sibling`s waits for the other's load."""
+    go, inside = threading.Event(), threading.Event()
+    held = ModuleType("_held_by_a_test")
+    held.wait = lambda: (inside.set(), go.wait(30))
+    monkeypatch.setitem(sys.modules, held.__name__, held)
+    hang = (
+        "import sibling, _held_by_a_test as held\nheld.wait()\ndef predict(x: int) -> int:\n    return sibling.VALUE\n"
+    )
+    code = "import sibling\ndef predict(x: int) -> int:\n    return sibling.VALUE\n"
+    for folder, value in (("a", 1), ("b", 2)):
+        write(tmp_path / folder, f"VALUE = {value}\n", "sibling.py")
+    models = {}
+
+    def load_into(name, source):
+        models[name] = load(write(tmp_path / name, source))
+
+    threads = [threading.Thread(target=load_into, args=("a", hang))]
+    threads[0].start()
+    assert inside.wait(30)
+    load_into("c", "def predict(x: int) -> int:\n    return 3\n")
+    threads.append(threading.Thread(target=load_into, args=("b", code)))
+    threads[1].start()
+    assert "b" not in models
+    go.set()
+    for thread in threads:
+        thread.join(30)
+    assert {name: int(run(model, x=np.array(0))["output"]) for name, model in models.items()} == {
+        "a": 1,
+        "b": 2,
+        "c": 3,
+    }
 
 
 def test_a_relative_import_works_while_predicting(tmp_path):
