@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from fronts_support import Double, Served, request
 
+from mutations import mutations
+
 
 class Embedder:
     inputs = {"text": "BYTES[-1]"}
@@ -170,6 +172,15 @@ def test_each_is_refused_in_the_protocols_own_shape_and_the_next_is_served(liste
         assert leak not in reply.body
     good = listening.ask(route, route.message())
     assert (good.status, b"2.0,4.0" in good.body.replace(b" ", b"").replace(b"\n", b"")) == (200, True), good.body
+
+
+@pytest.mark.parametrize("name", ROUTES)
+def test_no_mutation_of_a_message_gets_a_5xx(listening, name):
+    route = ROUTES[name]
+    for body in mutations(route.message(), count=150, seed=7):
+        reply = listening.ask(route, body)
+        assert reply.status in (200, 400, 404, 422), (body, reply.body[:500])
+    assert listening.ask(route, route.message()).status == 200
 
 
 GOOD = b'{"instances": [[1, 2]]}'

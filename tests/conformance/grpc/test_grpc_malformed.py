@@ -11,6 +11,7 @@ from grpc_support import HALVES, TYPED, message, strict_request
 from inferd.core.tensors import numpy_dtype
 from inferd.protocols.grpc.wire import length_field, varint
 from inferd.protocols.oip.grpc.contents import FIELDS
+from mutations import mutations
 
 RAW = 7
 
@@ -205,6 +206,23 @@ def test_a_mistake_in_a_stream_is_told_there(unharmed, body):
     assert message("ModelStreamInferResponse").FromString(answers[0]).error_message
     good = message("ModelStreamInferResponse").FromString(answers[1])
     assert (good.error_message, good.infer_response.id) == ("", "a")
+
+
+CALLERS = {"OK", "INVALID_ARGUMENT", "NOT_FOUND"}
+TYPED_REQUEST = typed_request({"fp32_contents": [1, 2]})
+
+
+@pytest.mark.parametrize("good", [VALID, TYPED_REQUEST], ids=["raw", "typed"])
+def test_no_mutation_of_a_message_is_the_servers_mistake(unharmed, good):
+    for body in mutations(good, count=300, seed=7):
+        status, details, _ = unharmed.raw_call("ModelInfer", body)
+        assert status in CALLERS, (body, details)
+
+
+def test_no_mutation_of_a_message_ends_a_stream(unharmed):
+    call = unharmed.channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+    sent = list(mutations(VALID, count=300, seed=8))
+    assert len(list(call(iter(sent), timeout=60))) == len(sent)
 
 
 @pytest.mark.parametrize("method", ["ModelMetadata", "ModelConfig", "ModelStatistics", "RepositoryIndex"])
