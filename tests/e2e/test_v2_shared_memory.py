@@ -309,6 +309,13 @@ def test_cuda_memory_is_refused_with_the_reason(client):
         client.get_cuda_shared_memory_status()
     with pytest.raises(InferenceServerException, match="use system shared memory"):
         client.register_cuda_shared_memory("gpu", b"aGFuZGxl", 0, 64)
+    with pytest.raises(InferenceServerException, match="use system shared memory"):
+        client.unregister_cuda_shared_memory("gpu")
+
+
+def test_all_regions_of_both_kinds_may_be_unregistered_as_clients_do_before_they_begin(client):
+    client.unregister_system_shared_memory()
+    client.unregister_cuda_shared_memory()
 
 
 def test_both_protocols_have_the_same_regions_and_say_so(server):

@@ -170,6 +170,11 @@ def _mount_refusals(app: FastAPI, context: ProtocolContext) -> None:
         context.metrics.count_unrouted(PROTOCOL, error.code.value.lower())
         raise error
 
+    @app.post("/v2/cudasharedmemory/unregister", include_in_schema=False)
+    async def unregister_no_cuda() -> JSONResponse:
+        # Clients begin and end by unregistering all of both kinds: of this one there are none.
+        return JSONResponse({})
+
     @app.api_route("/v2/cudasharedmemory/{rest:path}", methods=["GET", "POST"], include_in_schema=False)
     async def no_cuda(rest: str) -> JSONResponse:
         raise Unsupported(shared_memory.NO_CUDA)

@@ -35,9 +35,6 @@ _ALIKE = {
     "LogSettings": (b"POST", b"/v2/logging"),
     "TraceSetting": (b"POST", b"/v2/trace/setting"),
 }
-_REFUSED = {f"CudaSharedMemory{action}": shared_memory.NO_CUDA for action in ("Status", "Register", "Unregister")}
-
-
 _LOG_FIELDS = {bool: "bool_param", int: "uint32_param", str: "string_param"}
 _AWAITED = {"RepositoryModelLoad": repository_api.load, "RepositoryModelUnload": repository_api.unload}
 
@@ -73,8 +70,7 @@ class OipGrpc:
             return Method(path, alike, endpoint=AwaitedEndpoint(f"inference.{name}Request", self._change(name)))
         if name.startswith("SystemSharedMemory"):
             return Method(path, alike, endpoint=AwaitedEndpoint(f"inference.{name}Request", self._memory(name)))
-        answer = _refusal(_REFUSED[name]) if name in _REFUSED else self._answers()[name]
-        return Method(path, alike, endpoint=MessageEndpoint(f"inference.{name}Request", answer))
+        return Method(path, alike, endpoint=MessageEndpoint(f"inference.{name}Request", self._answers()[name]))
 
     def _answers(self) -> dict[str, Callable[[Any], Any]]:
         return {
@@ -86,6 +82,9 @@ class OipGrpc:
             "ModelConfig": lambda asked: _message("ModelConfigResponse", {"config": model_config(self._find(asked))}),
             "ModelStatistics": self._model_statistics,
             "RepositoryIndex": self._index,
+            "CudaSharedMemoryStatus": _no_cuda,
+            "CudaSharedMemoryRegister": _no_cuda,
+            "CudaSharedMemoryUnregister": _no_cuda_regions,
             "LogSettings": _log_settings,
             "TraceSetting": self._trace_setting,
         }
@@ -182,11 +181,13 @@ def _message(name: str, values: Mapping[str, Any]) -> Any:
     return ParseDict(values, message, ignore_unknown_fields=True, descriptor_pool=pool())
 
 
-def _refusal(reason: str) -> Callable[[Any], Any]:
-    def refuse(asked: Any) -> Any:
-        raise Unsupported(reason)
+def _no_cuda(asked: Any) -> Any:
+    raise Unsupported(shared_memory.NO_CUDA)
 
-    return refuse
+
+def _no_cuda_regions(asked: Any) -> Any:
+    """Clients begin and end by unregistering all of both kinds: of this one there are none."""
+    return _no_cuda(asked) if asked.name else message_class("inference.CudaSharedMemoryUnregisterResponse")()
 
 
 SERVICE_ADAPTER = OipGrpc
