@@ -28,6 +28,7 @@ _CONTROL = "control"
 _NO_PAGES = frozenset({"admin", _CONTROL, _MEMORY})
 _PLATFORM = frozenset({None, "inference", _CONTROL})
 _NEEDED = {None: "inference", _MEMORY: "inference", _CONTROL: "admin"}
+_UNNAMED = frozenset({b"", b"application/octet-stream"})
 _READING = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _PORT = re.compile(rb":[0-9]*\Z")
 _REMEMBERED = 1024
@@ -187,14 +188,15 @@ def _presented(headers: Mapping[bytes, bytes]) -> bytes:
 def _require_json(headers: Mapping[bytes, bytes]) -> None:
     """A web page may post forms and plain text anywhere, but JSON only where the server invited it.
 
-    Clients that name no type are no web pages: a browser always names the page's origin beside a change (Fetch
-    standard, "append a request Origin header"). A page of this server's own, such as its documents, may.
+    Clients that name no type, or bytes as aiohttp does by itself, are no web pages: a browser always names the page's
+    origin beside a change (Fetch standard, "append a request Origin header"). A page of this server's own, such as its
+    documents, may.
     """
     content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site", b"none")
     is_foreign = origin is not None and origin.partition(b"://")[2] != headers.get(b"host")
     from_page = is_foreign or site not in (b"none", b"same-origin")
-    if content_type != b"application/json" and (content_type or from_page):
+    if content_type != b"application/json" and (content_type not in _UNNAMED or from_page):
         raise UnsupportedMediaType(
             "changes need Content-Type: application/json",
             got=content_type.decode("latin-1"),

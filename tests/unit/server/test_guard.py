@@ -182,7 +182,8 @@ def test_a_public_address_answers_to_any_name():
 
 
 @pytest.mark.parametrize(
-    "content_type", [None, b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data"]
+    "content_type",
+    [None, b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data", b"application/octet-stream"],
 )
 def test_a_web_page_cannot_change_models_on_loopback(content_type):
     guard = Guard((), open_access=True, hosts=LOOPBACK)
@@ -194,9 +195,11 @@ def test_a_web_page_cannot_change_models_on_loopback(content_type):
     assert guard.check(b"GET", b"/admin/models", headers) == ""
 
 
-def test_a_client_that_names_no_type_is_no_web_page():
+def test_a_client_that_names_no_type_or_bytes_is_no_web_page():
     guard = Guard((), open_access=True, hosts=LOOPBACK)
     assert guard.check(b"POST", b"/v2/repository/index", {b"host": b"localhost"}) == ""
+    octets = {b"host": b"localhost", b"content-type": b"application/octet-stream"}  # what aiohttp says by itself
+    assert guard.check(b"POST", b"/v2/repository/index", octets) == ""
     own = {b"origin": b"http://localhost:8000", b"sec-fetch-site": b"same-origin", b"host": b"localhost:8000"}
     assert guard.check(b"POST", b"/v2/repository/index", own) == ""
     foreign = ({b"origin": b"http://localhost:3000"}, {b"origin": b"null"}, {b"sec-fetch-site": b"same-site"})
