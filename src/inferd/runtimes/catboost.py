@@ -75,7 +75,10 @@ def _ensemble(model: Any, config: ModelConfig) -> Ensemble:
     import catboost
 
     if model.get_embedding_feature_indices():
-        raise LoadFailed("the model has embeddings among its features, which are not served")
+        raise LoadFailed(
+            "the model has embeddings among its features, which are not served: its file does not tell how wide they "
+            "are, and CatBoost reads past the end of one that is too short"
+        )
     notes = model.get_metadata()
     objective = _objective(notes)
     classes = tuple(model.classes_.tolist())
