@@ -79,6 +79,10 @@ def test_the_default_is_moved_kept_and_goes_last(managed):
     assert managed.manage("PUT", "/models/iris/2.0/set-default")[0] == 200
     assert managed.manage("DELETE", "/models/iris/1")[0] == 200
     managed.wait_for(lambda: managed.predict_version("/predictions/iris/1")[0] == 503)
+    for method in ("DELETE", "GET"):
+        status, error = managed.manage(method, "/models/iris/1.0")
+        assert (status, error["type"]) == (404, "ModelVersionNotFoundException")
+    assert [each["modelVersion"] for each in managed.manage("GET", "/models/iris/all")[1]] == ["2.0"]
     assert managed.manage("PUT", "/models/iris/1?min_worker=1&synchronous=true")[0] == 200
     assert managed.predict_version("/predictions/iris/1") == (200, "1")
 

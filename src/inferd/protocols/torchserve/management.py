@@ -117,7 +117,7 @@ def _mount_scaling(app: FastAPI, registry: Registry) -> None:
 
     @app.put(_VERSION, tags=_TAGS, summary="Set the number of workers, and serve a version")
     async def scale_version(name: str, version: str, request: Request) -> JSONResponse:
-        return await _scale(name, registry.version(name, version).version, request)
+        return await _scale(name, registry.known_version(name, version).version, request)
 
     async def _scale(name: str, version: int | None, request: Request) -> JSONResponse:
         options = await read_options(request)
