@@ -9,14 +9,14 @@ from hashlib import sha256
 from inferd.core.difference import Difference
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Exposure:
     """One answered request of an assigned unit.
 
     ``prediction_id`` is a UUIDv7, ``unit`` a hash (``hash_unit``), never the unit itself; ``sticky`` says whether the
     request named its unit. ``at_ms`` counts from 1970. ``outcome`` is "ok", "fallback" or a neutral error code in lower
     case. ``propensity`` is the chance with which the unit got the variant. ``label`` and ``score`` tell what was
-    answered (``gist``).
+    answered (``gist``). Never changed; not frozen, because that takes five times as long to make.
     """
 
     prediction_id: str

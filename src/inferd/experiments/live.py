@@ -45,17 +45,16 @@ class LiveExperiment:
         self._unit_of = unit_reader(experiment.unit)
         self._needs_headers = any(rule.header for rule in experiment.targeting)
         self._needs_attributes = any(rule.attribute for rule in experiment.targeting)
-        self._heads = {
-            variant.name: f"inferd-experiment: {experiment.id}\r\ninferd-variant: {variant.name}\r\n".encode()
-            for variant in experiment.variants
-        }
 
     def assign_by(self, experiment: Experiment) -> None:
         """From the next request on, assign by the coverage and weights of ``experiment``, else the same as this one."""
         self.experiment = experiment
         self._assigner = Assigner(experiment)
-        names = (variant.name for variant in experiment.variants)
-        self._shares = dict(zip(names, experiment.shares, strict=True))
+        arms = [
+            Arm(experiment, variant, share)
+            for variant, share in zip(experiment.variants, experiment.shares, strict=True)
+        ]
+        self._arms = {arm.name: arm for arm in arms}
 
     def tally(self) -> None:
         """Log what is counted and not logged yet."""
@@ -89,20 +88,15 @@ class LiveExperiment:
 
     def _exposed(self, found: Ticket, exchange: Exchange, unit: str, variant: Variant, served: Variant) -> Ticket:
         prediction_id = new_prediction_id()
-        head = b"%binferd-sticky: %b\r\ninferd-prediction-id: %b\r\n" % (
-            self._heads[served.name],
-            b"true" if unit else b"false",
-            prediction_id.encode(),
-        )
+        heads = self._arms[served.name].heads
+        head = b"%binferd-prediction-id: %b\r\n" % (heads[bool(unit)], prediction_id.encode())
         observer: Observer | None = FollowedRequest(
             self._put,
-            self.experiment,
-            variant,
+            self._arms[variant.name],
             unit or exchange.request_id,
-            sticky=bool(unit),
-            prediction_id=prediction_id,
-            propensity=self._shares[variant.name],
-            fell_back=served is not variant,
+            bool(unit),
+            prediction_id,
+            served is variant,
         )
         if self.shadows is not None:
             observer = self.shadows.follow(exchange.request_id, prediction_id, served, observer)
@@ -138,50 +132,53 @@ class ModelExperiments:
         return usual
 
 
+class Arm:
+    """A variant made ready for requests. ``heads`` are the header lines of its answers, for units that are not sticky
+    and for those that are."""
+
+    __slots__ = ("experiment", "heads", "name", "propensity", "salt")
+
+    def __init__(self, experiment: Experiment, variant: Variant, propensity: float) -> None:
+        self.experiment = experiment.id
+        self.salt = experiment.salt
+        self.name = variant.name
+        self.propensity = propensity
+        head = f"inferd-experiment: {experiment.id}\r\ninferd-variant: {variant.name}\r\ninferd-sticky: "
+        self.heads = (f"{head}false\r\n".encode(), f"{head}true\r\n".encode())
+
+
 class FollowedRequest:
-    """An ``Observer``: logs the exposure of one request when it is answered."""
+    """An ``Observer``: logs the exposure of one request to ``arm`` when it is answered. Unless ``got`` it, control
+    answers in its place."""
 
-    __slots__ = ("_experiment", "_fell_back", "_prediction_id", "_propensity", "_put", "_sticky", "_unit", "_variant")
+    __slots__ = ("_arm", "_got", "_prediction_id", "_put", "_sticky", "_unit")
 
-    def __init__(
-        self,
-        put: Put,
-        experiment: Experiment,
-        variant: Variant,
-        unit: str,
-        *,
-        sticky: bool,
-        prediction_id: str,
-        propensity: float,
-        fell_back: bool,
-    ) -> None:
+    def __init__(self, put: Put, arm: Arm, unit: str, sticky: bool, prediction_id: str, got: bool) -> None:
         self._put = put
-        self._experiment = experiment
-        self._variant = variant
+        self._arm = arm
         self._unit = unit
         self._sticky = sticky
         self._prediction_id = prediction_id
-        self._propensity = propensity
-        self._fell_back = fell_back
+        self._got = got
 
     def submitted(self, request: InferenceRequest) -> None:
         """Nothing is logged before the answer."""
 
     def answered(self, outcome: str, total_ns: int, outputs: Mapping[str, np.ndarray] | None) -> None:
         """Log the exposure."""
-        experiment = self._experiment
+        arm = self._arm
         label, score = NOTHING if outputs is None else gist(outputs)
         self._put(
             Exposure(
                 self._prediction_id,
-                experiment.id,
-                self._variant.name,
-                hash_unit(experiment.salt, self._unit),
+                arm.experiment,
+                arm.name,
+                hash_unit(arm.salt, self._unit),
                 self._sticky,
                 time_ns() // 1_000_000,
                 total_ns // 1000,
-                "fallback" if self._fell_back else outcome,
-                self._propensity,
+                outcome if self._got else "fallback",
+                arm.propensity,
                 label,
                 score,
             )
