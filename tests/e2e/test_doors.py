@@ -3,8 +3,11 @@
 import http.client
 import json
 
+import grpc
 import pytest
 from serve_support import EXAMPLES, INFERD, Process, free_port
+
+from inferd.protocols.grpc.schema import message_class
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 JSON = {"Content-Type": "application/json"}
@@ -47,6 +50,48 @@ def test_protocols_of_one_port_share_it_and_a_door_may_join_the_plain_one(tmp_pa
         assert ask(other, "GET", "/v2/health/ready")[0] == 200
         assert ask(plain, "POST", "/predictions/iris-onnx", ROW)[1]["label"] == "setosa"
         assert ask(plain, "POST", "/predict", {"instances": [ROW]})[0] == 200
+
+
+V2 = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": ROW}]}
+CALLS = {
+    "native": ("/models/iris-onnx/predict", {"instances": [ROW]}),
+    "oip": ("/v2/models/iris-onnx/infer", V2),
+    "tfserving": ("/v1/models/iris-onnx:predict", {"instances": [ROW]}),
+}
+SERVICES = {
+    "oip": (
+        "/inference.GRPCInferenceService/ModelReady",
+        message_class("inference.ModelReadyRequest")(name="iris-onnx"),
+    ),
+    "tfserving": (
+        "/tensorflow.serving.ModelService/GetModelStatus",
+        message_class("tensorflow.serving.GetModelStatusRequest")(model_spec={"name": "iris-onnx"}),
+    ),
+}
+TAGS = {"native": "models", "oip": "v2", "tfserving": "tfserving", "openai": "openai"}
+
+
+@pytest.mark.parametrize("off", [None, "oip", "tfserving", "native"])
+def test_a_protocol_that_is_switched_off_answers_on_no_port_and_is_not_described(tmp_path, off):
+    port, names = free_port(), [name for name in TAGS if name != off]
+    arguments = ["--protocols", ",".join(names)] if off else []
+    with Process(tmp_path, "serve", EXAMPLES / "iris-onnx", "--grpc-port", port, *arguments) as process:
+        process.wait_for(lambda: f"gRPC on 127.0.0.1:{port}" in process.output)
+        for name, (path, body) in CALLS.items():
+            status = ask(process.port, "POST", path, body)[0]
+            assert status in (404, 405) if name == off else status == 200
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for name, (method, asked) in SERVICES.items():
+                call = channel.unary_unary(method).with_call
+                if name == off:
+                    with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):
+                        call(asked.SerializeToString(), timeout=20)
+                else:
+                    assert call(asked.SerializeToString(), timeout=20)
+        operations = [each for path in process.json("/openapi.json")["paths"].values() for each in path.values()]
+        assert all(len(each["tags"]) == 1 for each in operations)
+        groups = {each["tags"][0] for each in operations}
+        assert groups & set(TAGS.values()) == {TAGS[name] for name in names}
 
 
 def _tags(operations):

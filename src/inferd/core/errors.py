@@ -30,15 +30,20 @@ class InferdError(Exception):
 
     ``message`` is safe to show to a caller: no path of the server, no traceback. ``details`` are the optional
     members a protocol may show beside it: ``tensor``, ``path`` (a JSON path), ``got``, ``expected``, ``example``,
-    ``hint``, ``offset`` (bytes), ``retry_after_s``.
+    ``hint``, ``offset`` (bytes), ``retry_after_s``. Text is kept as UTF-8 has it, halves of surrogate pairs escaped:
+    models raise errors too, about what callers sent, and an answer that cannot be written is none.
     """
 
     code: Code = Code.INTERNAL
 
     def __init__(self, message: str, **details: object) -> None:
         super().__init__(message)
-        self.message = message
-        self.details = details
+        self.message = _as_utf8(str(message))
+        self.details = {name: _as_utf8(each) if isinstance(each, str) else each for name, each in details.items()}
+
+
+def _as_utf8(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 class MalformedRequest(InferdError):

@@ -22,7 +22,7 @@ AGREED = {
 
 
 def subclasses(kind: type[InferdError]) -> list[type[InferdError]]:
-    own = [child for child in kind.__subclasses__() if child.__module__.startswith("inferd.")]
+    own = [child for child in kind.__subclasses__() if child.__module__ == InferdError.__module__]
     return [grandchild for child in own for grandchild in (child, *subclasses(child))]
 
 
