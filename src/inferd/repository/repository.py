@@ -426,10 +426,7 @@ class ModelRepository:
         record.advance(VersionState.UNLOADED)
 
     def _remember(self, record: VersionRecord, event: str, why: str) -> None:
-        try:
-            self._store.record(HistoryEvent(now_ms(), record.model, record.version, event, "inferd", why))
-        except ConfigError as error:  # a full disk must not stop what serves
-            logger.error("%s", error.message)
+        self._store.record(HistoryEvent(now_ms(), record.model, record.version, event, "inferd", why))
 
     def _publish(self) -> None:
         """Swap the table for one that shows the records as they are now; of two of one version, the one that serves."""

@@ -88,7 +88,7 @@ def assemble(
     """
     scan = scan or fixed(wanted)
     store = store or StateStore(None)
-    decisions = store.decisions()
+    decisions = store.decisions
     if decisions:
         wanted = overlaid(scan(chooser(decisions, settings.version_policy)), decisions)
     engine = Engine()

@@ -7,8 +7,6 @@ import weakref
 import numpy as np
 import pytest
 
-from inferd.core.errors import ConfigError
-from inferd.repository.state import Decision, HistoryEvent, StateStore
 from inferd.repository.version_policy import check_policy, choose_versions
 from inferd.testing import Client
 
@@ -228,29 +226,6 @@ def test_requests_in_flight_keep_their_version(client, repository):
     client._loop.call_soon_threadsafe(servable.release)
     post(client, "/admin/models/m/load")
     assert states(client) == {2: "UNLOADED", 3: "READY"}
-
-
-def test_decisions_survive_a_restart(tmp_path):
-    path = tmp_path / "state" / "s.db"
-    store = StateStore(path)
-    store.record(HistoryEvent(1, "m", 2, "ready", "inferd", ""))
-    assert not path.exists()
-    decision = Decision("all", {1}, {3}, False, {"stable": 1})
-    store.save("m", decision)
-    store.record(HistoryEvent(2, "m", None, "policy all", "key-1", ""))
-    with pytest.raises(ConfigError, match="another server"):
-        StateStore(path)
-    store.close()
-    again = StateStore(path)
-    assert again.decisions() == {"m": decision}
-    assert [event.at_ms for event in again.history("m")] == [2, 1]
-    again.close()
-
-
-def test_a_state_file_that_is_none_is_refused(tmp_path):
-    (tmp_path / "s.db").write_bytes(b"not a database, but long enough to be looked at" * 100)
-    with pytest.raises(ConfigError, match="no state file"):
-        StateStore(tmp_path / "s.db")
 
 
 @pytest.mark.parametrize(
