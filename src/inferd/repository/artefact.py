@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def find_artefact(folder: Path, runtime: str = "") -> Path:
     if runtime and not artefacts and len(files) == 1:
         return files[0]  # a runtime that was named is trusted with a file of any name
     if len(artefacts) == 1:
+        if not artefacts[0].is_dir():
+            has_file(artefacts[0])
         return artefacts[0]
     if artefacts:
         raise ConfigError(
@@ -42,6 +45,17 @@ def is_artefact(folder: Path) -> bool:
 def beside(artefact: Path) -> Path:
     """The folder where a version's other files lie: examples, hooks, inputs to warm up with."""
     return artefact if artefact.is_dir() else artefact.parent
+
+
+def has_file(path: Path) -> bool:
+    """Whether there is a file at ``path``.
+
+    Raises ``ConfigError`` for what is there and is none, such as a folder, a pipe or a link to nothing: what it should
+    say must not be passed over.
+    """
+    if not path.is_file() and os.path.lexists(path):
+        raise ConfigError(f"{path.parent.name}/{path.name} is no regular file; replace it or take it away")
+    return path.is_file()
 
 
 def check_artefact(artefact: Path, runtime: str = "") -> None:

@@ -16,7 +16,7 @@ from inferd.abc import ModelSource
 from inferd.core.config import ModelConfig
 from inferd.core.errors import ConfigError, LoadFailed
 from inferd.core.plugins import lookup
-from inferd.repository.artefact import check_artefact, find_artefact, is_artefact
+from inferd.repository.artefact import check_artefact, find_artefact, has_file, is_artefact
 from inferd.repository.completeness import Complete
 from inferd.repository.model_toml import FILE_NAME, apply, read_model_toml
 from inferd.repository.version_policy import choose_versions
@@ -69,7 +69,12 @@ def discover(paths: Sequence[str], look: Look) -> list[WantedModel]:
     Raises ``ConfigError`` when a path does not exist or is no model, or when two models have one name. A broken model
     inside a repository does not raise: it is returned with its ``problems``.
     """
-    wanted = [model for path in paths for model in _discover(path, look)]
+    wanted: list[WantedModel] = []
+    for path in paths:
+        try:
+            wanted += _discover(path, look)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}: {error.filename}") from None
     origins: dict[str, str] = {}
     for model in wanted:
         if model.name in origins:
@@ -142,20 +147,20 @@ def _model_folder(folder: Path, look: Look) -> WantedModel:
     versions: dict[int, Path] = {}
     problems: dict[int, str] = {}
     config = replace(look.defaults, name=_model_name(folder.resolve().name))
-    chosen: Sequence[int] = ()
     problem = ""
     try:
         config = _configure(folder, look.defaults)
-        chosen = look.choose(config, there)
-        for version in chosen:
+        for version in look.choose(config, there):
             try:
                 look.fetch(folder / str(version))
                 versions[version] = find_artefact(_source().fetch(str(folder), version), config.runtime)
-            except LoadFailed as error:
+            except (ConfigError, LoadFailed) as error:
                 problems[version] = error.message
+            except OSError as error:
+                problems[version] = f"its folder cannot be read: {error.strerror}"
     except ConfigError as error:
         problem = error.message
-        problems = dict.fromkeys(chosen or there[-1:], problem)
+        problems = dict.fromkeys(there[-1:], problem)
     skipped = (
         *(f"{child.name}: not a version number" for child in _folders(folder) if child.name not in map(str, numbers)),
         *(f"{version}: {why}" for version, why in partial.items()),
@@ -173,7 +178,7 @@ def _without_path(folder: Path, reason: str) -> str:
 def _configure(folder: Path, defaults: ModelConfig) -> ModelConfig:
     config = replace(defaults, name=_model_name(folder.resolve().name))
     file = folder / FILE_NAME
-    return apply(config, read_model_toml(file)) if file.is_file() else config
+    return apply(config, read_model_toml(file)) if has_file(file) else config
 
 
 def _wanted(origin: str, config: ModelConfig, versions: Mapping[int, Path]) -> WantedModel:

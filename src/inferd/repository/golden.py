@@ -12,6 +12,7 @@ import orjson
 
 from inferd.core.errors import ConfigError, InvalidRequest, LoadFailed
 from inferd.core.tensors import Signature, TensorSpec, compile_check
+from inferd.repository.artefact import has_file
 from inferd.repository.warmup import as_tensor
 
 NPZ, JSON = "golden.npz", "golden.json"
@@ -34,10 +35,10 @@ def read_golden(folder: Path, signature: Signature, *, batchable: bool) -> Golde
     """The examples in ``golden.npz`` (arrays named ``input.<name>`` and ``output.<name>``) or ``golden.json``
     (``{"inputs": {...}, "outputs": {...}, "tolerances": {"<output>": {"rtol": ..., "atol": ...}}}``); None when there
     are none. Raises ``ConfigError`` for a file that cannot be used."""
-    if (folder / NPZ).is_file():
+    if has_file(folder / NPZ):
         inputs, outputs = _read_npz(folder / NPZ)
         golden = Golden(NPZ, inputs, outputs, {})
-    elif (folder / JSON).is_file():
+    elif has_file(folder / JSON):
         golden = _read_json(folder / JSON, signature)
     else:
         return None
@@ -91,6 +92,8 @@ def _read_json(file: Path, signature: Signature) -> Golden:
             name: (float(each.get("rtol", 0)), float(each.get("atol", 0)))
             for name, each in tree.get("tolerances", {}).items()
         }
+    except OSError as error:
+        raise ConfigError(f"{file.name} cannot be read: {error.strerror}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f'{file.name} must be {{"inputs": {{...}}, "outputs": {{...}}}} with whole tensors by name: '

@@ -16,7 +16,7 @@ from inferd.core.errors import InferdError, LoadFailed, MissingExtra, OutOfMemor
 from inferd.core.lifecycle import VersionState
 from inferd.core.plugins import available, lookup
 from inferd.core.tensors import Signature
-from inferd.repository.artefact import beside
+from inferd.repository.artefact import beside, has_file
 from inferd.repository.gate import check_gate
 from inferd.repository.manifest import check_manifest
 from inferd.repository.warmup import Measured, warm_up
@@ -103,8 +103,8 @@ def load_version(
     config = replace(config, runtime=runtime.name)
     _warn_of_oversubscription(config)
     models: list[Model] = []
-    check_manifest(artefact)
     try:
+        check_manifest(artefact)
         models.append(_load_model(runtime, config, artefact))
         if not models[0].concurrent:
             models.extend(_load_model(runtime, config, artefact) for _ in range(config.instances.count - 1))
@@ -114,6 +114,7 @@ def load_version(
         measured = warm_up(models, config, artefact, before.measured if before is not None and alike else None)
         measured = replace(measured, asked=config.batching)
         check_gate(models[0], measured, config, artefact, before.signature if before is not None else None)
+        digest = digest_of(artefact)
     except InferdError as error:
         _close(models)
         if _lacks_memory(error.__cause__):
@@ -127,7 +128,7 @@ def load_version(
         raise kind(f"{runtime.name} could not load it: {_first_line(error)}") from error
     batching = replace(config.batching, enabled=measured.batching, max_batch_size=measured.max_batch_size)
     config = replace(config, batching=batching)
-    return LoadedVersion(config, version, runtime.name, tuple(models), measured, digest(artefact), load_s)
+    return LoadedVersion(config, version, runtime.name, tuple(models), measured, digest, load_s)
 
 
 def _lacks_memory(error: BaseException | None) -> bool:
@@ -149,14 +150,15 @@ def runtime_for(config: ModelConfig, artefact: Path) -> Runtime:
 
 
 def _load_model(runtime: Runtime, config: ModelConfig, artefact: Path) -> Model:
+    hooks = beside(artefact) / HOOKS_FILE
+    hooked = has_file(hooks)
     try:
         model = runtime.load(config, artefact, config.instances.device)
     except ImportError as error:
         if not runtime.extra:
             raise
         raise MissingExtra(f"{config.name} ({runtime.name})", runtime.extra) from error
-    hooks = beside(artefact) / HOOKS_FILE
-    if not hooks.is_file():
+    if not hooked:
         return model
     try:
         return wrap(model, hooks, config)
@@ -182,7 +184,7 @@ def _first_line(error: Exception) -> str:
     return text.splitlines()[0][:300]
 
 
-def digest(artefact: Path) -> str:
+def digest_of(artefact: Path) -> str:
     """``sha256:…`` of a file, or of a folder's relative paths and contents; "" for what is not on disk."""
     if not artefact.exists():
         return ""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inferd.core.errors import ConfigError, LoadFailed
+from inferd.repository.artefact import has_file
 
 NAME = "manifest.json"
 _FORMAT = "inferd-manifest/1"
@@ -18,7 +19,7 @@ def write_manifest(folder: Path) -> int:
 
     Raises ``ConfigError`` when there is nothing to seal.
     """
-    files = {name: _sha256(path) for name, path in _files(folder)}
+    files = {name: _sha256(path) for name, path in _files(folder) if has_file(path)}
     if not files:
         raise ConfigError(f"{folder} holds no file to seal")
     text = json.dumps({"format": _FORMAT, "files": files}, indent=1, sort_keys=True)
@@ -33,12 +34,14 @@ def check_manifest(artefact: Path) -> None:
 
     Raises ``LoadFailed`` naming the first file that was changed, is missing or came later.
     """
-    folder = artefact if (artefact / NAME).is_file() else artefact.parent
-    if not artefact.exists() or not (folder / NAME).is_file():
+    folder = artefact if artefact.is_dir() and has_file(artefact / NAME) else artefact.parent
+    if not artefact.exists() or not has_file(folder / NAME):
         return
     try:
         manifest = json.loads((folder / NAME).read_bytes())
         sealed: dict[str, str] = dict(manifest["files"]) if manifest["format"] == _FORMAT else {}
+    except OSError as error:
+        raise LoadFailed(f"{NAME} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError):
         sealed = {}
     if not sealed:
@@ -49,16 +52,16 @@ def check_manifest(artefact: Path) -> None:
             raise LoadFailed(f"{name} is missing, {NAME} names it: the version is not what was sealed")
         if name not in sealed:
             raise LoadFailed(f"{name} is not in {NAME}: the version is not what was sealed")
-        if _sha256(there[name]) != sealed[name]:
+        if not has_file(there[name]) or _sha256(there[name]) != sealed[name]:
             raise LoadFailed(f"{name} was changed after it was sealed: its SHA-256 is not that of {NAME}")
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every file below, by its name with slashes. What Python caches and hidden files are not part of a version."""
+    """What is below, but folders, by its name with slashes. What Python caches and hidden files are no part of it."""
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
-        if path.is_file() and not hidden and parts != (NAME,):
+        if not path.is_dir() and not hidden and parts != (NAME,):
             yield "/".join(parts), path
 
 

@@ -257,6 +257,7 @@ class ModelRepository:
                 continue
             record = VersionRecord(model.config, version, Path(), initial=initial)
             record.advance(VersionState.FAILED, reason)
+            logger.error("%s version %d FAILED: %s", model.name, version, reason)
             self._by_model[model.name] = [*(each for each in self._of(model.name) if each not in known), record]
             self._remember(record, "failed", reason)
 

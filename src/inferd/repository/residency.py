@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from inferd.core.lifecycle import VersionState
 from inferd.repository.record import VersionRecord
@@ -64,6 +66,9 @@ def last_asked_s(record: VersionRecord) -> float:
 def version_bytes(artefact: Path) -> int:
     """The size of a version's files: of its folder, or of an artefact that has none; 0 for what is not on disk."""
     home = artefact.parent if artefact.parent.name.isdecimal() else artefact
-    if home.is_dir():
-        return sum(path.stat().st_size for path in home.rglob("*") if path.is_file())
-    return home.stat().st_size if home.is_file() else 0
+    total = 0
+    for path in home.rglob("*") if home.is_dir() else (home,):
+        with suppress(OSError):  # gone since
+            status = path.stat()
+            total += status.st_size if S_ISREG(status.st_mode) else 0
+    return total

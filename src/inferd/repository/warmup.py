@@ -17,7 +17,7 @@ from inferd.abc import Model, StreamingModel
 from inferd.core.config import BatchingConfig, ModelConfig
 from inferd.core.errors import InvalidInput, LoadFailed
 from inferd.core.tensors import compile_check, example_inputs
-from inferd.repository.artefact import beside
+from inferd.repository.artefact import beside, has_file
 
 logger = logging.getLogger("inferd.repository")
 
@@ -157,7 +157,7 @@ def warmup_rows(model: Model, artefact: Path) -> Inputs:
     signature (varied, within [0, 1])."""
     signature = next(iter(model.signatures.values()))
     file = beside(artefact) / WARMUP_FILE
-    if file.is_file():
+    if has_file(file):
         with np.load(file, allow_pickle=False) as archive:
             inputs = {name: as_tensor(archive[name]) for name in archive.files}
         compile_check(signature, batchable=model.batchable)(inputs)
