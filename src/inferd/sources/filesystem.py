@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,9 +17,16 @@ logger = logging.getLogger("inferd.sources")
 
 CHUNK_BYTES = 8 << 20
 PROGRESS_S = 5.0
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "az": "azure"}
+LISTING_S = 60.0
+"""How long a store may take to list a repository; some libraries would go on for minutes where nobody answers."""
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+"""The object stores, which list all that is below a path at once, and what brings their libraries."""
+_ADVICE = {
+    "azure": "; the account is that of AZURE_STORAGE_CONNECTION_STRING, of AZURE_STORAGE_ACCOUNT_NAME, or of"
+    " abfs://container@account.dfs.core.windows.net/path"
+}
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
-_TAGS = ("ETag", "etag", "checksum", "md5Hash", "content_md5", *_TIMES)
+_TAGS = ("ETag", "etag", "checksum", "md5Hash", "content_md5", "Last-Modified", *_TIMES)
 """What file systems tell of a file's content or time, the best first."""
 
 
@@ -29,19 +37,22 @@ class FileSystemStore:
         """Raises ``MissingExtra`` and ``ConfigError`` for a URL that nothing here reads."""
         self.identity = url
         self._filesystem, self._root = _open(url)
+        self._flat = _scheme(url) in EXTRAS
+        self._limit = {"timeout": LISTING_S} if self._filesystem.async_impl else {}
         self.name = PurePosixPath(self._root).name
 
     def files(self) -> Mapping[str, RemoteFile]:
         """See ``Store``."""
         self._filesystem.invalidate_cache()
-        found = self._filesystem.find(self._root, detail=True)
+        try:
+            found = dict(self._find() if self._flat else self._walk(self._root))
+        except FileNotFoundError:
+            found = {}
+        except TimeoutError as error:
+            raise TimeoutError(str(error) or f"no answer within {LISTING_S:.0f} seconds") from None
         if not found:
             raise LoadFailed(f"{self.identity} holds no files, or does not exist")
-        files = {}
-        for path, info in found.items():
-            below = PurePosixPath(path).relative_to(PurePosixPath(self._root)).as_posix() if path != self._root else ""
-            files["" if below == "." else below] = self._file(path, info)
-        return files
+        return {self._below(path): self._file(path, info) for path, info in found.items()}
 
     def append(self, file: RemoteFile, partial: Path) -> None:
         """See ``Store``; in pieces, so that what came before an interruption stays."""
@@ -56,6 +67,36 @@ class FileSystemStore:
                 if time.monotonic() - told_s > PROGRESS_S:
                     told_s = time.monotonic()
                     logger.info("%s: %d of %d MiB", file.path, out.tell() >> 20, file.size_bytes >> 20)
+
+    def _find(self) -> Mapping[str, Mapping[str, Any]]:
+        """What an object store has below the root, or at it. Raises ``FileNotFoundError`` for no such bucket."""
+        found = self._filesystem.find(self._root, detail=True, **self._limit)
+        # For a root that is one file, adlfs answers with its name alone.
+        return found if isinstance(found, dict) else {path: self._filesystem.info(path) for path in found}
+
+    def _walk(self, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """What lies below ``folder``, or the file that it is. Not by fsspec's ``find``, which takes a folder that
+        cannot be listed for an empty one."""
+        listed = self._filesystem.ls(folder, detail=True, **self._limit)
+        if not listed and folder == self._root:
+            yield folder, self._filesystem.info(folder)
+        for info in listed:
+            path = info["name"].rstrip("/")
+            if PurePosixPath(path).name.startswith("."):
+                continue
+            if info["type"] != "directory":
+                yield path, info
+                continue
+            try:
+                yield from self._walk(path)
+            except FileNotFoundError:  # a link that leads nowhere, or gone since
+                continue
+
+    def _below(self, path: str) -> str:
+        """``path`` from the root on, "" for the root."""
+        if path == self._root:
+            return ""
+        return PurePosixPath(path).relative_to(PurePosixPath(self._root)).as_posix()
 
     def _file(self, path: str, info: Mapping[str, Any]) -> RemoteFile:
         if info.get("size") is None:
@@ -73,15 +114,27 @@ def _seconds(changed: object) -> float:
 
 
 def _open(url: str) -> tuple[Any, str]:
-    scheme = url.partition("://")[0]
+    scheme = _scheme(url)
+    extra = EXTRAS.get(scheme, "remote")
+    # Else gcsfs asks over gRPC, with credentials, what kind of bucket each is, before every call.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    # It writes a traceback for what it raises anyway.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     try:
         import fsspec
     except ImportError as error:
-        raise MissingExtra(url, EXTRAS.get(scheme, "remote")) from error
+        raise MissingExtra(url, extra) from error
     try:
         filesystem, root = fsspec.url_to_fs(url)
     except ImportError as error:
-        raise MissingExtra(url, EXTRAS.get(scheme, "remote")) from error
-    except ValueError as error:
+        if scheme in EXTRAS or scheme in ("http", "https"):
+            raise MissingExtra(url, extra) from error
         raise ConfigError(f"{url}: {error}") from None
+    # Each file system raises its own kinds of errors.
+    except Exception as error:
+        raise ConfigError(f"{url}: {error}{_ADVICE.get(extra, '')}") from None
     return filesystem, root.rstrip("/")
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0]
