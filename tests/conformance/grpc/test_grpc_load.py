@@ -1,5 +1,6 @@
 """What each gRPC front owes many callers at once, those who read slowly or leave, and those who stay to the end."""
 
+import asyncio
 import signal
 import threading
 import time
@@ -82,6 +83,31 @@ def inflight(served):
     text = served.process.ask("GET", "/metrics")[2].decode()
     lines = [line for line in text.splitlines() if line.startswith("inferd_inflight") and not line.endswith(" 0")]
     return "".join(lines)
+
+
+def test_a_stream_that_is_cancelled_takes_its_requests_out_of_the_queue(served):
+    with Held(served):
+        call = served.channel.stream_stream(STREAM)(iter([gated_request()] * 5), timeout=60)
+        served.process.wait_for(lambda: queued(served) == 5)
+        call.cancel()
+        served.process.wait_for(lambda: queued(served) == 0)
+
+
+def test_a_thousand_streams_are_open_at_once(served):
+    async def ask(call):
+        for _ in range(3):
+            await call.write(GOOD)
+            assert message_class("inference.ModelStreamInferResponse").FromString(await call.read()).error_message == ""
+
+    async def main():
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+            calls = [channel.stream_stream(STREAM)(timeout=60) for _ in range(1000)]
+            await asyncio.gather(*map(ask, calls))
+            for call in calls:
+                await call.done_writing()
+                assert await call.read() is grpc.aio.EOF
+
+    asyncio.run(main())
 
 
 def test_metadata_may_be_binary_and_there_may_be_much_of_it(served):
