@@ -22,6 +22,8 @@ from model_builders import onnx_graph
 # callbacks, endpoint, scheduler, a batch of one, the answer. Raising a number is a reviewed change with a reason.
 FIRST_REQUEST = 60
 REPEATED_HEAD = 42
+# More, for one that an experiment assigns, follows and logs.
+IN_EXPERIMENT = 20
 OWN_CODE = str(Path(inferd.__file__).parent)
 
 
@@ -42,11 +44,22 @@ class Wire(asyncio.Transport):
         return False
 
 
-async def connect(artefact):
-    """A connection of the hot front to a server over ``artefact``, without a socket."""
-    settings = Settings()
-    config = replace(model_defaults(settings), name="same")
-    assembly = assemble(settings, [WantedModel("same", config, {1: artefact})], ())
+EXPERIMENT = """
+id = "e"
+model = "%s"
+unit = "request-id"
+salt = "s"
+variant = [{name = "control", target = "same@1"}, {name = "new", target = "same@1"}]
+"""
+
+
+async def connect(artefact, settings=None):
+    """A connection of the hot front to a server of the models ``same`` and ``other``, both ``artefact``, without a
+    socket."""
+    settings = settings or Settings(default_model="same")
+    config = model_defaults(settings)
+    models = [WantedModel(name, replace(config, name=name), {1: artefact}) for name in ("same", "other")]
+    assembly = assemble(settings, models, ())
     await assembly.repository.load_all()
     server = uvicorn.Config(assembly.gateway, lifespan="off", log_config=None)
     server.load()
@@ -62,8 +75,8 @@ def request(body, kind=b"application/json"):
     return head % (kind, len(body)) + body
 
 
-async def count_calls(artefact):
-    assembly, protocol, wire = await connect(artefact)
+async def count_calls(artefact, settings=None):
+    assembly, protocol, wire = await connect(artefact, settings)
     assert assembly.repository.records[0].servable.batcher.mode == "inline"
     counts = []
     for _ in range(3):
@@ -80,6 +93,9 @@ async def count_calls(artefact):
         counts.append(calls)
     assert wire.written.count(b"HTTP/1.1 200 OK") == 3
     await assembly.repository.drain(1)
+    if assembly.experiments is not None:
+        assert [entry.state for entry in assembly.experiments.registry.entries] == ["running"]
+        assembly.experiments.close()
     return counts
 
 
@@ -110,6 +126,20 @@ def test_the_budget_is_not_slack(counts):
     """A budget that is never near what is spent guards nothing."""
     assert len(counts[0]) > FIRST_REQUEST - 5
     assert len(counts[2]) > REPEATED_HEAD - 5
+
+
+def count_with_experiment(artefact, folder, model):
+    (folder / "e.toml").write_text(EXPERIMENT % model)
+    return asyncio.run(count_calls(artefact, Settings(default_model="same", experiments=str(folder))))
+
+
+def test_an_experiment_on_another_model_costs_nothing(identity, counts, tmp_path):
+    assert count_with_experiment(identity, tmp_path, "other") == counts
+
+
+def test_a_request_in_an_experiment_stays_within_its_calls(identity, counts, tmp_path):
+    more = len(count_with_experiment(identity, tmp_path, "same")[2]) - len(counts[2])
+    assert IN_EXPERIMENT - 5 < more <= IN_EXPERIMENT
 
 
 def test_the_model_receives_the_very_bytes_of_a_body_of_one_chunk(identity):
