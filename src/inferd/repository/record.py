@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class VersionRecord:
     replaced; ``retry_at`` is when, on the monotonic clock in seconds, a failed one may be tried again (0: never).
     A ``dormant`` one is pending until somebody asks for it. ``size_bytes`` is that of its artefact, once it is loaded.
     ``error`` is why it failed to load, ``step`` what loads it. ``since_ms`` is when the state began, in milliseconds
-    since 1970.
+    since 1970, ``since_s`` the same in seconds on the monotonic clock.
     """
 
     config: ModelConfig
@@ -40,6 +41,7 @@ class VersionRecord:
     dormant: bool = False
     size_bytes: int = 0
     since_ms: int = field(default_factory=now_ms)
+    since_s: float = field(default_factory=time.monotonic)
     state: VersionState = VersionState.PENDING
     reason: str = ""
     error: InferdError | None = None
@@ -94,5 +96,5 @@ class VersionRecord:
     def advance(self, to: VersionState, reason: str = "") -> None:
         """Move forward; an illegal move is a defect and raises ``ValueError``."""
         self.state = move(self.state, to)
-        self.since_ms = now_ms()
+        self.since_ms, self.since_s = now_ms(), time.monotonic()
         self.reason = reason

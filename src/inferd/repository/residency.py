@@ -42,7 +42,7 @@ class Residency:
         """Versions that nobody has asked for long enough."""
         if not self.idle_s:
             return ()
-        latest_s = time.time() - self.idle_s
+        latest_s = time.monotonic() - self.idle_s
         return [each for each in records if may_sleep(each) and last_asked_s(each) < latest_s]
 
 
@@ -58,9 +58,11 @@ def may_sleep(record: VersionRecord) -> bool:
 
 
 def last_asked_s(record: VersionRecord) -> float:
-    """When the version last executed a batch or became ready, in seconds since 1970."""
-    asked_s = record.servable.metrics.last_batch_s if record.servable is not None else 0.0
-    return max(asked_s, record.since_ms / 1000)
+    """When the version last executed a batch, answered from its cache, or became ready: on the monotonic clock."""
+    if record.servable is None:
+        return record.since_s
+    cache = record.servable.cache
+    return max(record.since_s, record.servable.metrics.last_batch_s, cache.last_hit_s if cache is not None else 0.0)
 
 
 def version_bytes(artefact: Path) -> int:

@@ -40,7 +40,7 @@ class ResponseCache:
     """The cache of one version; it ends with it. Used on the loop's thread only.
 
     At most ``max_bytes`` of outputs are kept, the least recently used go first; ``ttl_s`` 0 means that they do not age.
-    A request with a deadline is computed for itself, so that nobody's deadline is another's.
+    ``last_hit_s`` is when it last answered. A request with a deadline is computed for itself, so that nobody's deadline is another's.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class ResponseCache:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._flights: dict[bytes, _Flight] = {}
         self.held_bytes = 0
+        self.last_hit_s = 0.0
 
     def submit(self, request: InferenceRequest, forward: Forward) -> None:
         """Answer ``request`` from the cache, with others who wait for the same, or by ``forward``; a request that is
@@ -124,9 +125,11 @@ class ResponseCache:
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if entry.until_s <= self._monotonic_s():
+        now_s = self._monotonic_s()
+        if entry.until_s <= now_s:
             self._drop(key)
             return None
+        self.last_hit_s = now_s
         self._entries.move_to_end(key)
         return entry
 

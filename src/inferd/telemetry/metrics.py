@@ -11,7 +11,7 @@ import platform
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from time import time
+from time import monotonic
 from typing import Protocol
 
 import numpy as np
@@ -55,7 +55,7 @@ class VersionMetrics:
 
     A histogram is one list: a count per bucket, the count above the last bound, then the sum of what was observed.
     Times are nanoseconds; zero or less means the request never got that far and is left out. ``batch_times`` holds the
-    count and the compute time of the batches of each size; ``last_batch_s`` is in seconds since 1970.
+    count and the compute time of the batches of each size; ``last_batch_s`` is on the monotonic clock, 0 before the first.
     """
 
     __slots__ = (
@@ -116,7 +116,7 @@ class VersionMetrics:
                 self.batch_times[rows] = times
         times[0] += 1
         times[1] += compute_ns
-        self.last_batch_s = time()
+        self.last_batch_s = monotonic()
         self.rows += rows
         self.padded_rows += padded_rows
         self.compute[bisect_left(self.bounds_ns, compute_ns)] += requests

@@ -13,13 +13,24 @@ from inferd.repository.residency import Residency, version_bytes
 from inferd.repository.waiters import Waiters
 
 
-def record(name, size=10, asked_s=0.0, *, load="lazy", state=VersionState.READY, inflight=0, queued=0, dormant=False):
+def record(
+    name,
+    size=10,
+    asked_s=0.0,
+    *,
+    load="lazy",
+    state=VersionState.READY,
+    inflight=0,
+    queued=0,
+    dormant=False,
+    cache=None,
+):
     made = VersionRecord(ModelConfig(name, lifecycle=LifecycleConfig(load=load)), 1, Path(name), dormant=dormant)
-    made.state, made.size_bytes, made.since_ms = state, size, 0
+    made.state, made.size_bytes, made.since_s = state, size, 0.0
     if state is VersionState.READY:
         batcher = SimpleNamespace(queue_rows=queued, wedged=False)
         made.servable = SimpleNamespace(
-            inflight=inflight, batcher=batcher, metrics=SimpleNamespace(last_batch_s=asked_s)
+            inflight=inflight, batcher=batcher, cache=cache, metrics=SimpleNamespace(last_batch_s=asked_s)
         )
     return made
 
@@ -50,8 +61,9 @@ def test_the_longest_unasked_go_first_and_nobody_at_work(budget, records, victim
 
 
 def test_what_nobody_asked_for_long_enough_is_idle():
-    residency = Residency(idle_s=3600)
-    others = [record("fresh", asked_s=1e12), record("busy", inflight=1), record("e", load="eager")]
+    residency = Residency(idle_s=1)
+    hit = record("hit", cache=SimpleNamespace(last_hit_s=1e12))
+    others = [record("fresh", asked_s=1e12), hit, record("busy", inflight=1), record("e", load="eager")]
     assert [each.model for each in residency.idle([record("old"), *others])] == ["old"]
     assert list(residency.idle(others)) == []
     assert list(Residency().idle([record("old")])) == []

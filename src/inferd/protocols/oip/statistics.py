@@ -8,6 +8,7 @@ of the cache only what it counted.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from inferd.serving.servable import Servable
@@ -21,7 +22,7 @@ def model_statistics(servable: Servable) -> dict[str, Any]:
     return {
         "name": servable.name,
         "version": str(servable.version),
-        "last_inference": int(metrics.last_batch_s * 1000),
+        "last_inference": _since_1970_ms(metrics.last_batch_s),
         "inference_count": metrics.rows,
         "execution_count": sum(metrics.dispatched.values()),
         "inference_stats": _request_statistics(metrics),
@@ -35,6 +36,11 @@ def model_statistics(servable: Servable) -> dict[str, Any]:
             for size, (count, compute_ns) in sorted(metrics.batch_times.items())
         ],
     }
+
+
+def _since_1970_ms(monotonic_s: float) -> int:
+    """When that was, by the wall clock as it is now; 0 for never."""
+    return int((time.time() - time.monotonic() + monotonic_s) * 1000) if monotonic_s else 0
 
 
 def _request_statistics(metrics: VersionMetrics) -> dict[str, Any]:
