@@ -9,6 +9,7 @@ import click
 
 from inferd.cli.loading import find_models, model_options
 from inferd.core.errors import InferdError, LoadFailed
+from inferd.core.plain_text import plain_lines
 
 if TYPE_CHECKING:
     from inferd.core.config import ModelConfig
@@ -50,7 +51,7 @@ def command(paths: tuple[str, ...], version_policy: str | None, allow_pickle: bo
             rows.append((model.name, str(version), *[""] * 6, "FAILED"))
     _print_table(rows)
     for failure in failures:
-        click.echo(failure, err=True)
+        click.echo(plain_lines(failure), err=True)
     return 1 if failures else 0
 
 

@@ -63,6 +63,7 @@ def main() -> int:
     """Run the command line. What inferd raises on purpose is one line on stderr; the exit code is 2 when the command
     or the configuration is wrong and 1 when a model or its input is."""
     from inferd.core.errors import ConfigError, InferdError
+    from inferd.core.plain_text import plain_lines
 
     try:
         return int(group.main(standalone_mode=False) or 0)
@@ -73,7 +74,7 @@ def main() -> int:
         click.echo("interrupted", err=True)
         return 130
     except InferdError as error:
-        click.echo(f"inferd: {error.message}", err=True)
+        click.echo(f"inferd: {plain_lines(error.message)}", err=True)
         return 2 if isinstance(error, ConfigError) else 1
     except OSError as error:  # a file that may not be read or written is no defect of inferd's
         click.echo(f"inferd: {error}", err=True)

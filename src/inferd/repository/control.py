@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -39,6 +40,8 @@ class Source(NamedTuple):
     folder: str
 
 
+logger = logging.getLogger("inferd.repository")
+
 _LABEL = re.compile(r"(?=.*[^0-9])[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -65,7 +68,9 @@ class ModelControl:
         self._by_path = ModelsByPath(find, chooser(decisions, version_policy), decisions)
         self._version_policy = version_policy
         self._turn = asyncio.Lock()
+        self._lost: set[tuple[str, str, int]] = set()
         self._show_labels()
+        self._tell_of_lost(repository.wanted.values())
 
     async def load(self, name: str, version: int | None, who: str) -> None:
         """Serve the model as its policy says, or this version too. Nothing happens when it is so already.
@@ -362,7 +367,22 @@ class ModelControl:
         self._repository.apply(await self._scanned())
 
     async def _scanned(self) -> list[WantedModel]:
-        return overlaid(await self._by_path.look(self._scan), self._decisions)
+        wanted = overlaid(await self._by_path.look(self._scan), self._decisions)
+        self._tell_of_lost(wanted)
+        return wanted
+
+    def _tell_of_lost(self, wanted: Iterable[WantedModel]) -> None:
+        """Say once of each label that its version is gone; whoever asks for it learns so too."""
+        lost = {
+            (model.name, label, version)
+            for model in wanted
+            for label, version in self._decisions.get(model.name, Decision()).labels.items()
+            if version not in model.there
+        }
+        for name, label, version in sorted(lost - self._lost):
+            logger.warning("the label %r of %s points at version %d, which is not there", label, name, version)
+            self._record(name, version, f"label {label} lost", "inferd", "the version is not there")
+        self._lost = lost
 
     def _show_labels(self) -> None:
         self._repository.labels = {name: decision.labels for name, decision in self._decisions.items()}

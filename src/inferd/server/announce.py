@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 import orjson
 
 from inferd.core.lifecycle import VersionState
+from inferd.core.plain_text import one_line
 from inferd.core.tensors import TensorSpec
 from inferd.protocols.native.example import example_request
 from inferd.repository.record import VersionRecord
@@ -66,7 +67,7 @@ def announce(repository: ModelRepository, engine: Engine, url: str, also: Sequen
         console.print(f"and {len(records) - MOST_ROWS} more: inferd models list")
     for record in repository.records:
         if record.state is VersionState.FAILED:
-            console.print(f"{record.model} version {record.version} FAILED: {record.reason}", markup=False)
+            console.print(f"{record.model} version {record.version} FAILED: {one_line(record.reason)}", markup=False)
     has_predict = "native" in plain.door.protocols
     command = example_curl(repository, engine, url, needs_key=plain.front.guard.needs_key) if has_predict else ""
     console.print(f"\nListening on {url} (documents at {url}/docs)", markup=False, highlight=False)

@@ -40,7 +40,8 @@ class ResponseCache:
     """The cache of one version; it ends with it. Used on the loop's thread only.
 
     At most ``max_bytes`` of outputs are kept, the least recently used go first; ``ttl_s`` 0 means that they do not age.
-    ``last_hit_s`` is when it last answered. A request with a deadline is computed for itself, so that nobody's deadline is another's.
+    ``last_hit_s`` is when it last answered. A request with a deadline is computed for itself, so that nobody's deadline
+    is another's.
     """
 
     def __init__(

@@ -95,11 +95,19 @@ class Table:
         if versions is None:
             return ModelNotFound(f"no model named {name!r}; served: {known}", expected=sorted(self.models))
         version = target.version
+        labels = self.labels.get(name, {})
         if isinstance(version, str):
-            version = self.labels.get(name, {}).get(version, 0)
+            version = labels.get(version, 0)
         if version is not None and version not in versions:
-            served = ", ".join([*map(str, sorted(versions)), *sorted(self.labels.get(name, ()))])
-            return VersionNotFound(f"model {name!r} has no version {target.version}; there are: {served}")
+            known = ", ".join(
+                [*map(str, sorted(versions)), *sorted(each for each in labels if labels[each] in versions)]
+            )
+            if target.version in labels:
+                return VersionNotFound(
+                    f"the label {target.version!r} of {name!r} points at version {version}, which is not served; "
+                    f"there are: {known}"
+                )
+            return VersionNotFound(f"model {name!r} has no version {target.version}; there are: {known}")
         status = versions[version] if version is not None else self.default_status(name)
         if status.dormant:
             return ModelNotLoaded(name, status.version)

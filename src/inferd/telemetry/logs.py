@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from time import monotonic_ns
 from typing import Literal, Protocol
 
+from inferd.core.plain_text import one_line, plain_lines
+
 request_id_context: ContextVar[str] = ContextVar("inferd_request_id", default="")
 """Id of the request that the current task answers, "" outside of one."""
 
@@ -93,14 +95,17 @@ def access_line(exchange: Answered, client: tuple[str, int] | None, sent_bytes: 
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-01-31T12:00:00.123Z WARNING inferd.server: what happened [request id]``."""
+    """``2026-01-31T12:00:00.123Z WARNING inferd.server: what happened [request id]``.
+
+    A line is a line, whatever stands in the name of a file or in a model's own error.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and the traceback below it when there is one."""
         request_id = _request_id(record)
         where = f" [{request_id}]" if request_id else ""
-        line = f"{_time(record)} {record.levelname} {record.name}: {record.getMessage()}{where}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = f"{_time(record)} {record.levelname} {record.name}: {one_line(record.getMessage())}{where}"
+        return f"{line}\n{plain_lines(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):

@@ -38,6 +38,19 @@ def test_a_text_line_has_time_level_logger_message_and_request_id(written):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\.\d{3}Z INFO inferd\.server: took 3 rows \[abc-1\]\n", written())
 
 
+def test_what_others_wrote_stays_within_its_line_and_changes_nothing_of_the_terminal(written):
+    configure_logging("text", "info")
+    try:
+        raise ValueError("red\x1b[31m\nand \u202eback")
+    except ValueError as error:
+        logger.exception("m failed: %s", error)
+    lines = written().splitlines()
+    assert lines[0].endswith(r"m failed: red\x1b[31m\nand \u202eback")
+    assert lines[-2:] == [r"ValueError: red\x1b[31m", r"and \u202eback"]
+    logger.info("ünï 東京")
+    assert "ünï 東京" in written()
+
+
 def test_a_json_line_is_one_object_with_what_came_as_extra(written):
     configure_logging("json", "info")
     logger.info("first\nsecond", extra={"request_id": "abc-1", "model": "iris", "odd": {1: object}})
