@@ -207,6 +207,8 @@ class _Unary:
                 self._exchange.leave()
 
     def _received(self, event: Any) -> None:
+        if self._is_left:
+            return
         server = self._server
         body = event.batch_operations[0].message()
         if body is None:  # none came, or one over the limit, which the queue has answered

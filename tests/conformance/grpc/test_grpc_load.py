@@ -28,6 +28,28 @@ def test_calls_that_come_while_the_server_is_busy_are_all_answered(served):
     assert Counter(call.code().name for call in calls) == {"OK": 3500}
 
 
+def test_calls_whose_callers_have_left_before_they_were_looked_at_are_not_handled(served):
+    before = handled(served)
+    served.process.signal(signal.SIGSTOP)
+    calls = [served.method("ModelInfer").future(GOOD, timeout=60) for _ in range(500)]
+    time.sleep(0.5)
+    for call in calls:
+        call.cancel()
+    time.sleep(0.5)
+    served.process.signal(signal.SIGCONT)
+    assert served.infer(strict_request())[0] == "OK"
+    assert handled(served) - before < 500
+
+
+def handled(served):
+    """Requests that have been answered or given up."""
+    text = served.process.ask("GET", "/metrics")[2].decode()
+    lines = [
+        line for line in text.splitlines() if line.startswith("inferd_requests_total") and 'model="strict"' in line
+    ]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
 @pytest.mark.parametrize("front", ["grpcio", "aio", "native"])
 def test_a_full_queue_is_told_and_what_is_in_it_is_answered(tmp_path, front):
     served = Served(tmp_path, "--grpc-front", front, "--max-queue-size", "8")

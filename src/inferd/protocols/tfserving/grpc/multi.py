@@ -6,8 +6,7 @@ Format: tensorflow_serving/apis/inference.proto. Each task goes through the endp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from inferd.abc import Endpoint, Exchange
@@ -37,12 +36,14 @@ class MultiEndpoint:
             request = read_message(f"{_PACKAGE}.MultiInferenceRequest", exchange.body)
             if not 0 < len(request.tasks) <= MAX_TASKS:
                 raise InvalidRequest(f"the request has {len(request.tasks)} tasks; 1 to {MAX_TASKS} are taken")
-            parts = [self._start(exchange, task, request.input) for task in request.tasks]
+            for each in request.tasks:
+                _check(each)
+            parts = [self._start(exchange, each, request.input) for each in request.tasks]
         except Exception as error:
             self.refuse(exchange, error)
             return
-        exchange.on_disconnect = partial(_leave, parts)
         task = asyncio.get_running_loop().create_task(self._finish(exchange, parts))
+        exchange.on_disconnect = task.cancel  # type: ignore[assignment]  # nobody asks whether it could be
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -52,10 +53,6 @@ class MultiEndpoint:
 
     def _start(self, exchange: Exchange, task: Any, examples: Any) -> tuple[str, GrpcExchange]:
         """Hand one task to its endpoint; returns the kind of its result, and its exchange."""
-        if task.method_name not in _METHODS:
-            raise InvalidRequest(
-                f"method_name is {task.method_name[:100]!r}; a task's is one of {', '.join(map(repr, _METHODS))}"
-            )
         kind, _ = _METHODS[task.method_name]
         request = message_class(f"{_PACKAGE}.{kind}Request")(model_spec=task.model_spec, input=examples)
         part = GrpcExchange(
@@ -66,7 +63,8 @@ class MultiEndpoint:
         return task.method_name, part
 
     async def _finish(self, exchange: Exchange, parts: list[tuple[str, GrpcExchange]]) -> None:
-        """Put the results together; the first error is everybody's."""
+        """Put the results together; the first error is everybody's. What still runs at the end is given up: the caller
+        has left."""
         try:
             response = message_class(f"{_PACKAGE}.MultiInferenceResponse")()
             for _, part in parts:
@@ -83,8 +81,13 @@ class MultiEndpoint:
             exchange.respond(200, b"", response.SerializeToString())
         except Exception as error:
             self.refuse(exchange, error)
+        finally:
+            for _, part in parts:
+                part.leave()
 
 
-def _leave(parts: Sequence[tuple[str, GrpcExchange]]) -> None:
-    for _, part in parts:
-        part.leave()
+def _check(task: Any) -> None:
+    if task.method_name not in _METHODS:
+        raise InvalidRequest(
+            f"method_name is {task.method_name[:100]!r}; a task's is one of {', '.join(map(repr, _METHODS))}"
+        )
