@@ -2,13 +2,17 @@
 
 import asyncio
 import signal
+import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "conformance" / "grpc"))
 from grpc_support import SERVICE, Held, Served, gated_request, message, strict_request
 
 from inferd.protocols.grpc.schema import message_class
@@ -17,6 +21,14 @@ STREAM = f"/{SERVICE}/ModelStreamInfer"
 WATCH = "/grpc.health.v1.Health/Watch"
 GOOD = strict_request().SerializeToString()
 PIECES = 2000
+FRONTS = ("grpcio", "aio", "native")
+
+
+@pytest.fixture(scope="module", params=FRONTS)
+def served(request, tmp_path_factory):
+    server = Served(tmp_path_factory.mktemp("load"), "--grpc-front", request.param)
+    yield server
+    server.close()
 
 
 def test_calls_that_come_while_the_server_is_busy_are_all_answered(served):
@@ -50,7 +62,7 @@ def handled(served):
     return sum(float(line.split()[-1]) for line in lines)
 
 
-@pytest.mark.parametrize("front", ["grpcio", "aio", "native"])
+@pytest.mark.parametrize("front", FRONTS)
 def test_a_full_queue_is_told_and_what_is_in_it_is_answered(tmp_path, front):
     served = Served(tmp_path, "--grpc-front", front, "--max-queue-size", "8")
     with Held(served):
@@ -165,7 +177,7 @@ class Open:
         return self.ended
 
 
-@pytest.mark.parametrize("front", ["grpcio", "aio", "native"])
+@pytest.mark.parametrize("front", FRONTS)
 def test_at_the_end_streams_get_what_they_asked_for_and_a_reason(tmp_path, front):
     served = Served(tmp_path, "--grpc-front", front)
     stopping = ("UNAVAILABLE", "the server is stopping")
