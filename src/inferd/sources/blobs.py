@@ -6,8 +6,10 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -46,7 +48,7 @@ class Store(Protocol):
 
     def append(self, file: RemoteFile, partial: Path) -> None:
         """Write what is missing of ``file`` to the end of ``partial``, which may be there from another attempt. Used by
-        several threads."""
+        several threads. ``LoadFailed`` says that ``file`` is no more what was listed, and ``partial`` worth nothing."""
         ...
 
 
@@ -65,12 +67,16 @@ class BlobCache:
     def place(self, store: Store, file: RemoteFile, target: Path) -> None:
         """Put the content of ``file`` at ``target``, as a link where the disk has them. Raises ``LoadFailed``."""
         key = hashlib.sha256(f"{file.path}\0{file.size_bytes}\0{file.tag}".encode()).hexdigest()
-        blob = self._known(key) or self._download(store, file, key)
+        blob = self._known(key, file)
+        if blob is None:
+            with locked(self._partial / f"{key}.lock"):
+                # Another server may have fetched it meanwhile.
+                blob = self._known(key, file) or self._download(store, file, key)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(blob, target)
         except OSError:  # another disk, or one without links
-            target.write_bytes(blob.read_bytes())
+            shutil.copyfile(blob, target)
 
     def trim(self) -> None:
         """Remove blobs that no folder links to, the longest unused first, until the rest fits."""
@@ -83,12 +89,12 @@ class BlobCache:
                 blob.unlink(missing_ok=True)
                 excess -= stat.st_size
 
-    def _known(self, key: str) -> Path | None:
+    def _known(self, key: str, file: RemoteFile) -> Path | None:
         entry = self._index / key
         if not entry.is_file():
             return None
         blob = self._blobs / json.loads(entry.read_text())["sha256"]
-        return blob if blob.is_file() else None
+        return blob if blob.is_file() and blob.stat().st_size == file.size_bytes else None
 
     def _download(self, store: Store, file: RemoteFile, key: str) -> Path:
         partial = self._partial / key
@@ -97,6 +103,9 @@ class BlobCache:
             try:
                 store.append(file, partial)
                 break
+            except LoadFailed:
+                partial.unlink(missing_ok=True)
+                raise
             # Each store raises its own kinds of errors.
             except Exception as error:
                 if attempt == ATTEMPTS or isinstance(error, FileNotFoundError | PermissionError):
@@ -116,6 +125,22 @@ class BlobCache:
         entry.write_text(json.dumps({"sha256": digest, "path": file.path}))
         entry.replace(self._index / key)
         return blob
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone in this block among all who use ``path``, threads and processes, where the system has such locks. The lock
+    of a process that dies is free."""
+    with path.open("w") as lock:
+        with suppress(ImportError):
+            import fcntl
+
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.info("waiting for another server that fetches into the same cache folder")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _reason(error: Exception) -> str:

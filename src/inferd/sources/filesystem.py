@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from inferd.core.errors import ConfigError, LoadFailed, MissingExtra
 from inferd.sources.blobs import RemoteFile
@@ -21,6 +22,7 @@ LISTING_S = 60.0
 """How long a store may take to list a repository; some libraries would go on for minutes where nobody answers."""
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
 """The object stores, which list all that is below a path at once, and what brings their libraries."""
+WEB = ("http", "https")
 _ADVICE = {
     "azure": "; the account is that of AZURE_STORAGE_CONNECTION_STRING, of AZURE_STORAGE_ACCOUNT_NAME, or of"
     " abfs://container@account.dfs.core.windows.net/path"
@@ -38,8 +40,9 @@ class FileSystemStore:
         self.identity = url
         self._filesystem, self._root = _open(url)
         self._flat = _scheme(url) in EXTRAS
+        self._web = _scheme(url) in WEB
+        self.name = PurePosixPath(unquote(urlsplit(self._root).path) if self._web else self._root).name
         self._limit = {"timeout": LISTING_S} if self._filesystem.async_impl else {}
-        self.name = PurePosixPath(self._root).name
 
     def files(self) -> Mapping[str, RemoteFile]:
         """See ``Store``."""
@@ -59,20 +62,33 @@ class FileSystemStore:
         told_s = time.monotonic()
         with partial.open("ab") as out:
             while out.tell() < file.size_bytes:
-                end = min(out.tell() + CHUNK_BYTES, file.size_bytes)
-                piece = self._filesystem.cat_file(file.path, start=out.tell(), end=end)
+                start, end = out.tell(), min(out.tell() + CHUNK_BYTES, file.size_bytes)
+                piece = self._filesystem.cat_file(file.path, start=start, end=end)
                 if not piece:
                     raise OSError("the store sent nothing more")
+                if len(piece) > end - start:  # all of it, from a web server that knows no ranges
+                    out.truncate(0)
                 out.write(piece)
                 if time.monotonic() - told_s > PROGRESS_S:
                     told_s = time.monotonic()
                     logger.info("%s: %d of %d MiB", file.path, out.tell() >> 20, file.size_bytes >> 20)
+        if self._flat or self._web:
+            self._hold_unchanged(file)
+
+    def _hold_unchanged(self, file: RemoteFile) -> None:
+        """Raise ``LoadFailed`` where ``file`` is no more what was listed: what came may be of one and the other."""
+        self._filesystem.invalidate_cache()
+        now = self._file(file.path, self._filesystem.info(file.path))
+        if (now.tag, now.size_bytes) != (file.tag, file.size_bytes):
+            raise LoadFailed(f"{file.path} changed while it was fetched")
 
     def _find(self) -> Mapping[str, Mapping[str, Any]]:
         """What an object store has below the root, or at it. Raises ``FileNotFoundError`` for no such bucket."""
         found = self._filesystem.find(self._root, detail=True, **self._limit)
         # For a root that is one file, adlfs answers with its name alone.
-        return found if isinstance(found, dict) else {path: self._filesystem.info(path) for path in found}
+        listed = found if isinstance(found, dict) else {path: self._filesystem.info(path) for path in found}
+        # What a store's console makes for an empty folder: an object without content, called like it.
+        return {path: info for path, info in listed.items() if not path.endswith("/")}
 
     def _walk(self, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """What lies below ``folder``, or the file that it is. Not by fsspec's ``find``, which takes a folder that
@@ -82,7 +98,7 @@ class FileSystemStore:
             yield folder, self._filesystem.info(folder)
         for info in listed:
             path = info["name"].rstrip("/")
-            if PurePosixPath(path).name.startswith("."):
+            if PurePosixPath(path).name.startswith(".") or (self._web and "?" in path):  # the page in another order
                 continue
             if info["type"] != "directory":
                 yield path, info
@@ -93,10 +109,11 @@ class FileSystemStore:
                 continue
 
     def _below(self, path: str) -> str:
-        """``path`` from the root on, "" for the root."""
+        """``path`` from the root on, as a name on a disk; "" for the root."""
         if path == self._root:
             return ""
-        return PurePosixPath(path).relative_to(PurePosixPath(self._root)).as_posix()
+        below = PurePosixPath(path).relative_to(PurePosixPath(self._root)).as_posix()
+        return unquote(below) if self._web else below
 
     def _file(self, path: str, info: Mapping[str, Any]) -> RemoteFile:
         if info.get("size") is None:
@@ -127,7 +144,7 @@ def _open(url: str) -> tuple[Any, str]:
     try:
         filesystem, root = fsspec.url_to_fs(url)
     except ImportError as error:
-        if scheme in EXTRAS or scheme in ("http", "https"):
+        if scheme in EXTRAS or scheme in WEB:
             raise MissingExtra(url, extra) from error
         raise ConfigError(f"{url}: {error}") from None
     # Each file system raises its own kinds of errors.

@@ -11,13 +11,14 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
-from inferd.core.errors import LoadFailed
-from inferd.sources.blobs import BlobCache, RemoteFile, Store
+from inferd.core.errors import ConfigError, LoadFailed
+from inferd.sources.blobs import BlobCache, RemoteFile, Store, locked
 from inferd.sources.filesystem import FileSystemStore
 from inferd.sources.registry import SCHEME, RegistryStore
 
@@ -34,13 +35,18 @@ def is_remote(path: str) -> bool:
 
 
 class Mirror:
-    """The local folder of one remote repository, model folder or file. Used by one thread at a time."""
+    """The local folder of one remote repository, model folder or file. Used by one thread at a time; servers that share
+    a cache folder take turns."""
 
     def __init__(self, url: str, cache: Path, max_bytes: int = 0) -> None:
-        """Raises ``MissingExtra`` and ``ConfigError`` for a URL that nothing here reads."""
+        """Raises ``MissingExtra`` and ``ConfigError`` for a URL that nothing here reads, or a cache that cannot be
+        written."""
         self.url = url.rstrip("/")
         self._store = open_store(self.url)
-        self._cache = BlobCache(cache, max_bytes)
+        try:
+            self._cache = BlobCache(cache, max_bytes)
+        except OSError as error:
+            raise ConfigError(f"the cache folder {cache} cannot be written: {error}; set --cache-folder") from None
         key = hashlib.sha256(self._store.identity.encode()).hexdigest()[:16]
         self._home = cache / "mirrors" / key
         self._state = cache / "state" / key
@@ -51,6 +57,11 @@ class Mirror:
         """List the remote side again and make the local one alike. Versions that were fetched since the start stay as
         they are. Raises ``LoadFailed`` when it cannot be listed; then nothing is changed."""
         files = self._list()
+        with self._turn():
+            self._make_alike(files)
+
+    def _make_alike(self, files: Mapping[str, RemoteFile]) -> None:
+        """The local folder like ``files``."""
         if files.keys() == {""}:
             self._home.mkdir(parents=True, exist_ok=True)
             self.path.unlink(missing_ok=True)
@@ -70,6 +81,20 @@ class Mirror:
 
     def fetch(self, folder: Path) -> None:
         """Replace the stub in a version's ``folder`` by its files, all or none. Raises ``LoadFailed``."""
+        with self._turn():
+            self._fetch(folder)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Raises ``LoadFailed`` where the disk fails, for want of room say, or cannot hold a name."""
+        try:
+            self._state.mkdir(parents=True, exist_ok=True)
+            with locked(self._state / "lock"):
+                yield
+        except (OSError, ValueError) as error:
+            raise LoadFailed(f"{self.url} cannot be kept in the cache folder: {error}") from None
+
+    def _fetch(self, folder: Path) -> None:
         stub = folder / STUB
         if not stub.is_file():
             return
@@ -89,7 +114,7 @@ class Mirror:
         self._fetched.add(folder.relative_to(self.path).as_posix())
 
     def _list(self) -> Mapping[str, RemoteFile]:
-        """Every remote file by its path below the root, without hidden ones."""
+        """Every remote file by its path below the root, without hidden ones and those that mark a folder."""
         try:
             found = self._store.files()
         except LoadFailed:
@@ -98,8 +123,9 @@ class Mirror:
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
             raise LoadFailed(f"{self.url} cannot be listed: {reason}") from None
-        hidden = {path for path in found if any(part.startswith(".") for part in PurePosixPath(path).parts)}
-        return {path: file for path, file in found.items() if path not in hidden}
+        left_out = _folders(found)
+        left_out |= {path for path in found if any(part.startswith(".") for part in PurePosixPath(path).parts)}
+        return {path: file for path, file in found.items() if path not in left_out}
 
     def _place_plain(self, path: str, file: RemoteFile) -> None:
         """A file outside versions, such as a ``model.toml``."""
@@ -133,12 +159,13 @@ class Mirror:
                 (target / name).touch()
 
     def _remove_others(self, files: set[str], versions: set[str]) -> None:
+        kept = _folders(files)
         for root, folders, names in os.walk(self.path):
             for name in list(folders):
                 path = Path(root, name).relative_to(self.path).as_posix()
                 if path in versions:
                     folders.remove(name)
-                elif not any(each.startswith(f"{path}/") for each in files):
+                elif path not in kept:
                     shutil.rmtree(self.path / path, ignore_errors=True)
                     self._fetched.discard(path)
                     folders.remove(name)
@@ -151,7 +178,6 @@ class Mirror:
         return self._state / hashlib.sha256(target.relative_to(self.path).as_posix().encode()).hexdigest()
 
     def _remember(self, target: Path, mark: str) -> None:
-        self._state.mkdir(parents=True, exist_ok=True)
         self._mark(target).write_text(mark)
 
     def _remembered(self, target: Path) -> str:
@@ -169,6 +195,12 @@ def _split(path: str) -> tuple[str, str]:
         if part.isascii() and part.isdecimal() and part[0] != "0":
             return "/".join(parts[: at + 1]), "/".join(parts[at + 1 :])
     return "", path
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    """Every folder that one of ``paths`` lies in, "" for the root."""
+    parents = {parent.as_posix() for path in paths for parent in PurePosixPath(path).parents}
+    return {"" if parent == "." else parent for parent in parents}
 
 
 def open_store(url: str) -> Store:

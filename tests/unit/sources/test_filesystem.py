@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import itertools
 import os
 import socket
 import subprocess
@@ -35,11 +36,17 @@ def fresh():
 
 
 class Web(http.server.SimpleHTTPRequestHandler):
-    """A folder as pages of links; those whose name holds "broken" answer 500."""
+    """A folder as pages of links, that knows no ranges. A folder called "broken" answers 500; a file called "turning"
+    is another one each time it is sent."""
+
+    turns = itertools.count(1)
 
     def do_GET(self):
         if "broken" in self.path:
             return self.send_error(500)
+        if "turning" in self.path:
+            turn = next(self.turns)
+            os.utime(self.translate_path(self.path), (turn, turn))
         return super().do_GET()
 
     def log_message(self, *arguments):
@@ -97,6 +104,34 @@ def test_hidden_folders_are_not_looked_into(tmp_path, web):
     put(tmp_path, "m/1/a.onnx")
     put(tmp_path, ".git/broken/a")
     assert list(FileSystemStore(web).files()) == ["m/1/a.onnx"]
+
+
+def test_a_page_of_links_in_another_order_is_no_file_and_names_are_decoded(tmp_path, web):
+    put(tmp_path, "m/1/my model.onnx")
+    put(tmp_path, "m/1/index.html", b'<a href="?C=N;O=D">Name</a> <a href="my%20model.onnx">my model.onnx</a>')
+    assert list(FileSystemStore(web).files()) == ["m/1/my model.onnx"]
+
+
+def test_a_url_with_a_query_is_called_by_its_path(tmp_path, web):
+    put(tmp_path, "my model.onnx")
+    store = FileSystemStore(f"{web}/my%20model.onnx?signature=a/b")
+    assert store.name == "my model.onnx"
+    assert [file.size_bytes for file in store.files().values()] == [7]
+
+
+def test_a_download_goes_on_at_a_server_that_sends_everything_again(tmp_path, web):
+    put(tmp_path, "a.onnx")
+    store = FileSystemStore(f"{web}/a.onnx")
+    partial = put(tmp_path, "partial", b"con")
+    store.append(store.files()[""], partial)
+    assert partial.read_bytes() == b"content"
+
+
+def test_a_file_that_changes_while_it_is_fetched_is_not_taken(tmp_path, web):
+    put(tmp_path, "turning.onnx")
+    store = FileSystemStore(f"{web}/turning.onnx")
+    with pytest.raises(LoadFailed, match="changed while it was fetched"):
+        store.append(store.files()[""], tmp_path / "partial")
 
 
 @pytest.mark.parametrize("url", ["memory://nowhere", "WEB/nowhere", "WEB/nowhere.onnx"])
