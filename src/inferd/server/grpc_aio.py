@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ from inferd.server.grpc_services import (
 from inferd.server.settings import Settings
 from inferd.serving.servable import Servable
 
+logger = logging.getLogger("inferd.server")
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -42,6 +45,7 @@ class AioGrpcServer:
         self._streams: set[_Stream] = set()
         self._server: grpc.aio.Server | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._metadata = KnownMetadata()
         self._handlers = {method.path: self._handler(method) for method in services.methods}
 
@@ -51,22 +55,34 @@ class AioGrpcServer:
 
     async def start(self) -> None:
         """Listen. A port that was asked for and is taken raises ``ConfigError``; the default one is given up."""
-        settings = self._settings
         try:
-            address = address_of(settings)
-            server = grpc.aio.server(options=server_options(settings))
-            server.add_generic_rpc_handlers((_Lookup(self._handlers),))
-            credentials = server_credentials(settings)
-            if credentials is None:
-                server.add_insecure_port(address)
-            else:
-                server.add_secure_port(address, credentials)
-            await server.start()
+            address = address_of(self._settings)
+            self._server = await self._listen(address)
         except (OSError, RuntimeError) as error:
-            self.refusal = refuse_address(settings, error)
+            self.refusal = refuse_address(self._settings, error)
             return
-        self._server = server
         self.address = address
+        self._watching = asyncio.get_running_loop().create_task(self._watch(self._server))
+
+    async def _listen(self, address: str) -> grpc.aio.Server:
+        server = grpc.aio.server(options=server_options(self._settings))
+        server.add_generic_rpc_handlers((_Lookup(self._handlers),))
+        credentials = server_credentials(self._settings)
+        if credentials is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, credentials)
+        await server.start()
+        return server
+
+    async def _watch(self, server: grpc.aio.Server) -> None:
+        """Listen again when grpcio's server ends by itself, as it does at one call whose path is not UTF-8."""
+        while self._stopping is None:
+            try:
+                await server.wait_for_termination()
+            except Exception as error:
+                logger.error("the server of grpc.aio broke, its calls are lost, and another takes its place: %s", error)
+                self._server = server = await self._listen(self.address)
 
     def begin_stop(self, grace_s: float) -> None:
         """Take no more calls; what was accepted may finish within ``grace_s`` seconds."""
