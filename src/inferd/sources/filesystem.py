@@ -52,7 +52,8 @@ class FileSystemStore:
         except FileNotFoundError:
             found = {}
         except TimeoutError as error:
-            raise TimeoutError(str(error) or f"no answer within {LISTING_S:.0f} seconds") from None
+            silence = f"no answer within {LISTING_S:.0f} seconds; look at its address and the credentials"
+            raise TimeoutError(str(error) or silence) from None
         if not found:
             raise LoadFailed(f"{self.identity} holds no files, or does not exist")
         return {self._below(path): self._file(path, info) for path, info in found.items()}
