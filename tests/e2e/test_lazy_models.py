@@ -120,7 +120,10 @@ def test_a_model_at_work_is_never_unloaded(tmp_path):
         caller.start()
         # The look itself is counted too.
         served.until(lambda: b'"inflight":2' in served.process.ask("GET", "/models/m1/info")[2])
-        assert served.predict(2)[0] == 503
+        status, _, body = served.process.ask("POST", "/models/m2/predict", '{"instances": [[1]]}', JSON)
+        assert status == 503
+        assert "no room in the memory budget: everything loaded is in use" in json.loads(body)["detail"]
+        assert served.state(2) == ("PENDING", "no room in the memory budget: everything loaded is in use")
         (tmp_path / "go").touch()
         caller.join()
         assert busy == [(200, 1)]
@@ -146,6 +149,45 @@ def test_a_model_that_cannot_be_loaded_says_so_to_those_who_wait(tmp_path):
         assert status == 503
         assert "FAILED" in json.loads(body)["detail"]
         assert served.predict(1) == (200, 1)
+
+
+def test_a_model_that_cannot_be_loaded_is_not_tried_again_by_each_call(tmp_path):
+    broken = tmp_path / "models" / "broken" / "1"
+    broken.mkdir(parents=True)
+    (broken / "model.py").write_text("open('tries.txt', 'a').write('x')\nraise RuntimeError('no such weights')")
+    with Lazy(tmp_path, count=1) as served:
+
+        def ask():
+            for _ in range(25):
+                status, _, body = served.process.ask("POST", "/models/broken/predict", '{"instances": [[1]]}', JSON)
+                statuses.add((status, json.loads(body)["detail"]))
+
+        statuses = set()
+        callers = [threading.Thread(target=ask) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        failed = "model 'broken' version 1 is FAILED: model.py, line 2: RuntimeError: no such weights"
+        assert (503, failed) in statuses
+        assert {status for status, _ in statuses} == {503}
+        assert len((tmp_path / "tries.txt").read_text()) <= 3
+
+
+def test_a_model_larger_than_the_budget_says_so(tmp_path):
+    with Lazy(tmp_path, "--memory-budget-mb", "0.5", count=1) as served:
+        status, _, body = served.process.ask("POST", "/models/m1/predict", '{"instances": [[1]]}', JSON)
+        words = "its files are 1.0 MiB, more than the whole memory budget (--memory-budget-mb 0.5)"
+        assert (status, words in json.loads(body)["detail"]) == (503, True)
+        assert served.state(1) == ("FAILED", words)
+        assert f"m1 version 1 FAILED: {words}" in served.process.output
+
+
+def test_loading_a_model_does_not_wait_for_its_first_call(tmp_path):
+    with Lazy(tmp_path) as served:
+        assert served.process.ask("POST", "/admin/models/m1/load", "", JSON)[0] == 200
+        assert served.state(1) == ("READY", "")
+        assert served.loads() == ["1"]
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,11 @@ class ModelNotReady(InferdError):
 class ModelNotLoaded(ModelNotReady):
     """The version is loaded on its first call; ``model`` and ``version`` say which."""
 
-    def __init__(self, model: str, version: int) -> None:
-        super().__init__(f"model {model!r} version {version} is loaded on its first call; ask again", retry_after_s=1)
+    def __init__(self, model: str, version: int, reason: str = "") -> None:
+        why = f" ({reason})" if reason else ""
+        super().__init__(
+            f"model {model!r} version {version} is loaded on its first call{why}; ask again", retry_after_s=1
+        )
         self.model = model
         self.version = version
 

@@ -73,7 +73,7 @@ class ModelControl:
         self._tell_of_lost(repository.wanted.values())
 
     async def load(self, name: str, version: int | None, who: str) -> None:
-        """Serve the model as its policy says, or this version too. Nothing happens when it is so already.
+        """Serve the model as its policy says, or this version too, lazy or not. Nothing happens when it is so already.
 
         Raises ``ModelNotFound`` and ``VersionNotFound``.
         """
@@ -87,6 +87,9 @@ class ModelControl:
                 decision.loaded.add(version)
                 decision.unloaded.discard(version)
             await self._decide(name, decision, version, "load", who, must_have=version)
+            for record in self._repository.records:
+                if record.model == name and record.dormant and version in (None, record.version):
+                    self._repository.wake(name, record.version)
 
     async def unload(self, name: str, version: int | None, who: str) -> None:
         """Stop serving the model, or this version, until it is loaded again. Raises ``Conflict`` when a label points
@@ -280,11 +283,7 @@ class ModelControl:
         await self._repository.settled([name])
 
     async def loaded(self, name: str) -> str:
-        """Return when no step is under way for the model, versions that wait for a first call among them; why they
-        could not be loaded, "" when they were."""
-        for record in self._repository.records:
-            if record.model == name and record.dormant:
-                self._repository.wake(name, record.version)
+        """Return when no step is under way for the model; why its versions could not be loaded, "" when they were."""
         await self.settled(name)
         return self.failure(name)
 

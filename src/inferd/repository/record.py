@@ -26,9 +26,9 @@ class VersionRecord:
 
     ``attempt`` counts from 1. ``initial`` is one the server started with; ``current`` is False once it is to be
     replaced; ``retry_at`` is when, on the monotonic clock in seconds, a failed one may be tried again (0: never).
-    A ``dormant`` one is pending until somebody asks for it. ``size_bytes`` is that of its artefact, once it is loaded.
-    ``error`` is why it failed to load, ``step`` what loads it. ``since_ms`` is when the state began, in milliseconds
-    since 1970, ``since_s`` the same in seconds on the monotonic clock.
+    A ``dormant`` one is pending until somebody asks for it; its reason is what it waits for besides. ``size_bytes`` is
+    that of its artefact, once it is loaded. ``error`` is why it failed to load, ``step`` what loads it. ``since_ms`` is
+    when the state began, in milliseconds since 1970, ``since_s`` the same in seconds on the monotonic clock.
     """
 
     config: ModelConfig
@@ -89,7 +89,7 @@ class VersionRecord:
         wedged = self.state is VersionState.READY and not self.is_ready
         reason = "every instance runs beyond its compute timeout" if wedged else self.reason
         if self.dormant:
-            reason = DORMANT
+            reason = self.reason or DORMANT
         entry = {"model": self.config.name, "version": self.version, "state": self.state.value}
         return {**entry, "reason": reason} if reason else entry
 

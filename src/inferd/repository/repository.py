@@ -45,6 +45,7 @@ BACKGROUND_S = 1.0
 CLOSE_S = 2.0
 """How long the end of the server waits for models to be freed."""
 FREED_AT_ONCE = 8
+NO_ROOM = "no room in the memory budget: everything loaded is in use"
 _GOING = frozenset({VersionState.DRAINING, VersionState.UNLOADING, VersionState.UNLOADED})
 
 
@@ -201,11 +202,12 @@ class ModelRepository:
     def _step(self, name: str) -> None:
         """Take every step that can be taken now."""
         model = self.wanted.get(name)
-        # One that cannot even be tried is wanted too: what it was to replace goes on.
+        # One that cannot even be tried is wanted too, and counts as failed: what it was to replace goes on.
+        hopeless = [Attempt(version, VersionState.FAILED) for version in model.problems] if model is not None else []
         desired = frozenset((*model.versions, *model.problems)) if model is not None else frozenset()
         while not self._closing:
             records = list(self._of(name))
-            attempts = [_attempt(record) for record in records]
+            attempts = [*map(_attempt, records), *hopeless]
             transition = model.config.lifecycle.transition if model is not None else "availability-preserving"
             action = next_action(desired, attempts, transition)
             if action is None:
@@ -233,8 +235,10 @@ class ModelRepository:
         tasks.add(task)
 
         def done(task: asyncio.Task[None]) -> None:
-            self._step(name)  # before this one is forgotten, so that whoever waits sees what follows
-            tasks.discard(task)
+            try:
+                self._step(name)  # before this one is forgotten, so that whoever waits sees what follows
+            finally:
+                tasks.discard(task)
 
         task.add_done_callback(done)
         return task
@@ -309,8 +313,12 @@ class ModelRepository:
         self._start(record.model, self._free(record))
 
     def _make_room(self, record: VersionRecord) -> bool:
-        """Whether there is room for a version, now that others sleep for it."""
-        record.size_bytes = version_bytes(record.artefact)
+        """Whether there is room for a version, now that others sleep for it.
+
+        Raises ``ConfigError`` when there never will be.
+        """
+        record.size_bytes = record.size_bytes or version_bytes(record.artefact)
+        self._residency.check_size(record)
         victims = self._residency.room_for(record, self.records)
         for victim in victims or ():
             self._sleep(victim, f"{record.model} version {record.version} needs its memory")
@@ -321,10 +329,14 @@ class ModelRepository:
             if self._make_room(record):
                 await self._load_now(record)
             elif record.config.lifecycle.load == "lazy":
-                logger.warning("%s version %d waits: no room in the memory budget", record.model, record.version)
-                record.dormant = True
+                if record.reason != NO_ROOM:
+                    logger.warning("%s version %d waits: %s", record.model, record.version, NO_ROOM)
+                record.reason, record.dormant = NO_ROOM, True
+                self._publish()
             else:
-                self._failed(record, OutOfMemory("no room in the memory budget: everything loaded is in use"))
+                self._failed(record, OutOfMemory(NO_ROOM))
+        except ConfigError as error:
+            self._failed(record, error)
         finally:
             self._waiters.notify((record.model, record.version))
 

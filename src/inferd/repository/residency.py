@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
+from inferd.core.errors import ConfigError
 from inferd.core.lifecycle import VersionState
 from inferd.repository.record import VersionRecord
 
@@ -22,6 +23,14 @@ class Residency:
     budget_bytes: int = 0
     idle_s: float = 0.0
     wait_s: float = 60.0
+
+    def check_size(self, record: VersionRecord) -> None:
+        """Raise ``ConfigError`` for a version that is larger than the whole budget."""
+        if 0 < self.budget_bytes < record.size_bytes:
+            raise ConfigError(
+                f"its files are {record.size_bytes / (1 << 20):.1f} MiB, more than the whole memory budget "
+                f"(--memory-budget-mb {self.budget_bytes / (1 << 20):g})"
+            )
 
     def room_for(self, record: VersionRecord, records: Iterable[VersionRecord]) -> Sequence[VersionRecord] | None:
         """Versions to unload before ``record`` is loaded, the least recently asked first; None when those that may go

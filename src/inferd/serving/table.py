@@ -110,7 +110,7 @@ class Table:
             return VersionNotFound(f"model {name!r} has no version {target.version}; there are: {known}")
         status = versions[version] if version is not None else self.default_status(name)
         if status.dormant:
-            return ModelNotLoaded(name, status.version)
+            return ModelNotLoaded(name, status.version, status.reason)
         reason = f": {status.reason}" if status.reason else ""
         return ModelNotReady(
             f"model {name!r} version {status.version} is {status.state.value}{reason}", retry_after_s=1
