@@ -421,9 +421,9 @@ class ModelRepository:
         self._remember(record, "unloaded", "")
         logger.info("%s version %d UNLOADED", record.model, record.version)
         self._forget(record.model)
-        replaced = [each for each in self._of(record.model) if each.version == record.version and each is not record]
-        if replaced:
-            self._of(record.model).remove(record)
+        others = [each for each in self._of(record.model) if each is not record]
+        if record.version in {each.version for each in others}:
+            self._by_model[record.model] = others
         self._publish()
 
     async def _free(self, record: VersionRecord) -> None:
