@@ -130,6 +130,21 @@ def test_what_cannot_be_read_leaves_what_serves_as_it_is(watched):
     assert watched.predict() == 1
 
 
+def test_files_that_take_the_place_of_others_are_told_and_served_when_somebody_says_so(watched):
+    """The folder goes and comes between two looks, so nobody could see it go."""
+    folder = watched.repository / "m" / "1"
+    other = put(watched.repository.parent / "other", 1, code=CODE.replace("VERSION", "111"))
+    folder.rename(watched.repository.parent / "old")
+    other.rename(folder)
+    watched.until(lambda: "its files have changed" in watched.describe()["versions"][0].get("reason", ""))
+    assert "m version 1: its files have changed since it was loaded" in watched.process.output
+    assert watched.predict() == 1
+    headers = {"Content-Type": "application/json"}
+    assert watched.process.ask("POST", "/admin/models/m/load", "", headers)[0] == 200
+    assert watched.predict() == 111
+    assert [each.get("reason") for each in watched.describe()["versions"]] == [None]
+
+
 def test_folders_that_are_no_versions_are_named_with_a_reason(watched):
     (watched.repository / "m" / "notes").mkdir()
     (watched.repository / "m" / ".tmp-2").mkdir()

@@ -9,10 +9,13 @@ from pathlib import Path
 from inferd.abc import Runtime
 from inferd.core.errors import ConfigError
 from inferd.core.plugins import available, lookup
+from inferd.sources.remote import STUB
 
 # What may lie beside an artefact. Of Python files only model.py is one: the others are its modules, or hooks.py.
 _BESIDE = ("hooks.py", "warmup.npz", "golden.*", "manifest.json", "readme*", "model.toml")
 _PYTHON = "model.py"
+
+Print = tuple[int, ...]
 
 
 def find_artefact(folder: Path, runtime: str = "") -> Path:
@@ -45,6 +48,15 @@ def is_artefact(folder: Path) -> bool:
 def beside(artefact: Path) -> Path:
     """The folder where a version's other files lie: examples, hooks, inputs to warm up with."""
     return artefact if artefact.is_dir() else artefact.parent
+
+
+def print_of(artefact: Path) -> Print:
+    """What tells the artefact from another one in its place: its size, and when it was written; () for none."""
+    try:
+        status = artefact.stat()
+    except OSError:
+        return ()
+    return () if os.path.lexists(beside(artefact) / STUB) else (status.st_size, status.st_mtime_ns)
 
 
 def has_file(path: Path) -> bool:

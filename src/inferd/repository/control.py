@@ -73,7 +73,8 @@ class ModelControl:
         self._tell_of_lost(repository.wanted.values())
 
     async def load(self, name: str, version: int | None, who: str) -> None:
-        """Serve the model as its policy says, or this version too, lazy or not. Nothing happens when it is so already.
+        """Serve the model as its policy says, or this version too, lazy or not, from its files as they are now. Nothing
+        happens when it is so already.
 
         Raises ``ModelNotFound`` and ``VersionNotFound``.
         """
@@ -90,6 +91,7 @@ class ModelControl:
             for record in self._repository.records:
                 if record.model == name and record.dormant and version in (None, record.version):
                     self._repository.wake(name, record.version)
+            self._repository.reload(name, version, changed_only=True)
 
     async def unload(self, name: str, version: int | None, who: str) -> None:
         """Stop serving the model, or this version, until it is loaded again. Raises ``Conflict`` when a label points

@@ -16,7 +16,7 @@ from inferd.abc import ModelSource
 from inferd.core.config import ModelConfig
 from inferd.core.errors import ConfigError, LoadFailed
 from inferd.core.plugins import lookup
-from inferd.repository.artefact import check_artefact, find_artefact, has_file, is_artefact
+from inferd.repository.artefact import Print, check_artefact, find_artefact, has_file, is_artefact, print_of
 from inferd.repository.completeness import Complete
 from inferd.repository.model_toml import FILE_NAME, apply, read_model_toml
 from inferd.repository.version_policy import choose_versions
@@ -42,6 +42,8 @@ class WantedModel:
     """The path it was found at, for messages."""
     there: tuple[int, ...] = ()
     """Every version found, wanted or not."""
+    prints: Mapping[int, Print] = field(default_factory=lambda: MappingProxyType({}))
+    """What ``print_of`` says of each artefact now."""
     problem: str = ""
     """Why the folder or its configuration cannot be read; then the rest says nothing of what should be served."""
 
@@ -168,7 +170,9 @@ def _model_folder(folder: Path, look: Look) -> WantedModel:
     # Callers see these reasons, and the server's paths are not for them.
     shown = {version: _without_path(folder, reason) for version, reason in problems.items()}
     told = _without_path(folder, problem)
-    return WantedModel(config.name, config, versions, skipped, shown, str(folder), tuple(there), told)
+    return WantedModel(
+        config.name, config, versions, skipped, shown, str(folder), tuple(there), _prints(versions), told
+    )
 
 
 def _without_path(folder: Path, reason: str) -> str:
@@ -182,7 +186,11 @@ def _configure(folder: Path, defaults: ModelConfig) -> ModelConfig:
 
 
 def _wanted(origin: str, config: ModelConfig, versions: Mapping[int, Path]) -> WantedModel:
-    return WantedModel(config.name, config, versions, origin=origin, there=tuple(versions))
+    return WantedModel(config.name, config, versions, origin=origin, there=tuple(versions), prints=_prints(versions))
+
+
+def _prints(versions: Mapping[int, Path]) -> Mapping[int, Print]:
+    return {version: print_of(artefact) for version, artefact in versions.items()}
 
 
 def _model_name(text: str) -> str:

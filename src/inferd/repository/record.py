@@ -11,11 +11,13 @@ from typing import Any
 from inferd.core.config import ModelConfig
 from inferd.core.errors import InferdError
 from inferd.core.lifecycle import VersionState, move
+from inferd.repository.artefact import Print
 from inferd.repository.loader import LoadedVersion
 from inferd.repository.state import now_ms
 from inferd.serving.servable import Servable
 
 DORMANT = "loaded on its first call"
+CHANGED = "its files have changed since it was loaded; load it again to serve them"
 COMING = frozenset({VersionState.PENDING, VersionState.LOADING, VersionState.WARMING})
 _RESIDENT = frozenset(VersionState) - {VersionState.UNLOADED, VersionState.FAILED}
 
@@ -27,7 +29,8 @@ class VersionRecord:
     ``attempt`` counts from 1. ``initial`` is one the server started with; ``current`` is False once it is to be
     replaced; ``retry_at`` is when, on the monotonic clock in seconds, a failed one may be tried again (0: never).
     A ``dormant`` one is pending until somebody asks for it; its reason is what it waits for besides. ``size_bytes`` is
-    that of its artefact, once it is loaded. ``error`` is why it failed to load, ``step`` what loads it. ``since_ms`` is
+    that of its artefact, once it is loaded. It is ``changed`` when the artefact there now is not the one of the
+    ``print``, which was loaded. ``error`` is why it failed to load, ``step`` what loads it. ``since_ms`` is
     when the state began, in milliseconds since 1970, ``since_s`` the same in seconds on the monotonic clock.
     """
 
@@ -44,6 +47,8 @@ class VersionRecord:
     since_s: float = field(default_factory=time.monotonic)
     state: VersionState = VersionState.PENDING
     reason: str = ""
+    print: Print = ()
+    changed: bool = False
     error: InferdError | None = None
     step: asyncio.Task[None] | None = None
     loaded: LoadedVersion | None = None
@@ -88,6 +93,8 @@ class VersionRecord:
         """Model, version, state and, where there is one, the reason."""
         wedged = self.state is VersionState.READY and not self.is_ready
         reason = "every instance runs beyond its compute timeout" if wedged else self.reason
+        if self.changed:
+            reason = CHANGED
         if self.dormant:
             reason = self.reason or DORMANT
         entry = {"model": self.config.name, "version": self.version, "state": self.state.value}

@@ -26,7 +26,7 @@ from inferd.repository.desired import WantedModel
 from inferd.repository.loader import LoadedVersion, load_version
 from inferd.repository.memory import give_back
 from inferd.repository.reconcile import Attempt, Load, next_action
-from inferd.repository.record import COMING, VersionRecord
+from inferd.repository.record import CHANGED, COMING, VersionRecord
 from inferd.repository.residency import Residency, version_bytes
 from inferd.repository.servables import make_servable
 from inferd.repository.state import HistoryEvent, StateStore, now_ms
@@ -121,6 +121,7 @@ class ModelRepository:
                     continue
                 if not same or (failed and record.artefact != model.versions.get(record.version, record.artefact)):
                     record.current = False
+                _look_for_change(record, model)
             self._add_problems(model)
         for name in {*before, *self.wanted}:
             self._forget(name)
@@ -138,10 +139,11 @@ class ModelRepository:
             logger.error("%s goes on as it was: %s", known.name, model.problem)
         return replace(known, problem=model.problem)
 
-    def reload(self, name: str, version: int | None) -> None:
-        """Load the versions that are served (or one of them) again, beside those that serve."""
+    def reload(self, name: str, version: int | None, *, changed_only: bool = False) -> None:
+        """Load the versions that are served (or one of them) again, beside those that serve; or only those whose files
+        have changed."""
         for record in self._of(name):
-            if version in (None, record.version) and not record.dormant:
+            if version in (None, record.version) and not record.dormant and (record.changed or not changed_only):
                 record.current = False
         self._step(name)
 
@@ -250,6 +252,7 @@ class ModelRepository:
         attempt = max((each.attempt for each in gone if each.current and each.retry_at), default=0) + 1
         records = [each for each in self._of(model.name) if each not in gone]
         record = VersionRecord(model.config, version, model.versions[version], attempt, initial)
+        record.print = model.prints.get(version, ())
         self._by_model[model.name] = sorted([*records, record], key=lambda each: each.version)
         return record
 
@@ -475,6 +478,15 @@ async def _all_within(timeout_s: float, waits: Iterable[Awaitable[object]]) -> b
     except TimeoutError:
         return False
     return True
+
+
+def _look_for_change(record: VersionRecord, model: WantedModel) -> None:
+    """Files that changed in place, or that took the place of others between two looks, may not be whole yet: that is
+    told, and somebody says when to load them."""
+    changed = record.state is VersionState.READY and model.prints.get(record.version, record.print) != record.print
+    if changed and not record.changed:
+        logger.warning("%s version %d: %s", record.model, record.version, CHANGED)
+    record.changed = changed
 
 
 def _attempt(record: VersionRecord) -> Attempt:
