@@ -42,9 +42,10 @@ class Caller(threading.Thread):
     Every answer must be 200, repeat the number, and come from the version that it names.
     """
 
-    def __init__(self, port, number=0):
+    def __init__(self, port, number=0, path="/predict"):
         super().__init__(daemon=True)
         self.port = port
+        self.path = path
         self.leaving = threading.Event()
         self.may_end = threading.Event()
         self.next = FIRST_REQUEST * (number + 1)
@@ -58,7 +59,7 @@ class Caller(threading.Thread):
             self.next += 1
             body = json.dumps({"instances": [[self.next]]})
             try:
-                connection.request("POST", "/predict", body, {"Content-Type": "application/json"})
+                connection.request("POST", self.path, body, {"Content-Type": "application/json"})
                 response = connection.getresponse()
             except OSError as error:
                 if not self.may_end.is_set():
@@ -155,6 +156,25 @@ def test_swaps_failed_loads_deletions_and_sigterm_under_load_lose_nothing(tmp_pa
     assert all(caller.answered for caller in callers)
     assert executed(tmp_path) == sorted(number for caller in callers for number in caller.answered)
     assert len(set.union(*(caller.versions for caller in callers))) > 10
+
+
+def test_a_label_that_moves_under_load_always_has_a_version(tmp_path):
+    repository = tmp_path / "models"
+    for version in (1, 2, 3):
+        put(repository, version)
+    with Process(tmp_path, "serve", repository, "--version-policy", "all") as process:
+        process.wait_ready()
+        act(process, "/admin/models/m/labels/stable", "PUT", '{"version": 1}')
+        callers = [Caller(process.port, number, "/models/m/versions/stable/predict") for number in range(3)]
+        for caller in callers:
+            caller.start()
+        for move in range(60):
+            act(process, "/admin/models/m/labels/stable", "PUT", json.dumps({"version": move % 3 + 1}))
+        for caller in callers:
+            caller.leaving.set()
+            caller.join(30)
+    assert [caller.wrong for caller in callers] == [[]] * 3
+    assert set.union(*(caller.versions for caller in callers)) == {1, 2, 3}
 
 
 @pytest.mark.parametrize("front", ["hot", "asgi"])

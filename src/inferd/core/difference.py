@@ -128,9 +128,11 @@ def _compare_values(expected: np.ndarray, got: np.ndarray, rtol: float, atol: fl
     where = np.unravel_index(int(np.argmax(np.where(wrong, distance, -1.0))), wrong.shape)
     place = f" at {[int(index) for index in where]}" if where else ""
     bounds = "" if exact else f" beyond rtol {rtol:g} and atol {atol:g}"
+    values = _show(expected[where]), _show(got[where])
+    if values[0] == values[1]:
+        values = str(expected[where]), str(got[where])
     reason = (
-        f"differs in {count} of {wrong.size} values{bounds}; the worst{place}: "
-        f"expected {_show(expected[where])}, got {_show(got[where])}"
+        f"differs in {count} of {wrong.size} values{bounds}; the worst{place}: expected {values[0]}, got {values[1]}"
     )
     return _OutputDifference(count / wrong.size, reason, largest)
 

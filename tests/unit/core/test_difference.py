@@ -188,3 +188,9 @@ def test_an_answer_without_dimensions_is_one_row():
     assert unequal_rows(one, other, rtol=0, atol=0) == [0]
     assert unequal_rows(one, one, rtol=0, atol=0) == []
     assert unequal_rows({}, {}, rtol=0, atol=0) == []
+
+
+def test_values_that_look_alike_are_shown_with_all_their_digits():
+    value = np.float32(8)
+    reason = explain_difference(value, np.nextafter(value, np.float32(9)), 0.0, 0.0)
+    assert reason.endswith("expected 8.0, got 8.000001")

@@ -80,6 +80,15 @@ def test_whatever_differs_is_computed_for_itself(world, other):
     assert len(world.scheduler.taken) == 1
 
 
+def test_zeros_of_two_signs_differ_and_a_nan_is_equal_to_itself(world):
+    for value in (0.0, -0.0, np.nan):
+        world.ask(value)
+        assert len(world.scheduler.taken) == 1
+        world.scheduler.answer()
+    world.ask(np.nan)
+    assert world.scheduler.taken == []
+
+
 def test_texts_are_told_apart_at_their_ends(world):
     for text in ([b"a", b"bc"], [b"ab", b"c"]):
         array = np.empty(2, object)
