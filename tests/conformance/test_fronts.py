@@ -231,6 +231,14 @@ def test_a_caller_who_leaves_mid_body_leaves_nothing_behind(served):
     assert served.predict([[1, 2]]).status == 200
 
 
+@pytest.mark.parametrize("path", ["/v2/repository/index", "/v2/models/double/generate_stream"])
+def test_a_caller_who_leaves_mid_body_of_a_cold_route_is_no_defect(served, path, caplog):
+    served.wire().send(request(path, b'{"x": [1, 2]}')[:-5]).close()
+    served.predict([[1, 2]])
+    eventually(lambda: served.get("/model/info").json["statistics"]["inflight"] == 1)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_an_expired_request_is_504_though_the_model_is_busy(served):
     first = occupy(served)
     late = served.predict([[5, 5]], "Inferd-Timeout-Ms: 30")

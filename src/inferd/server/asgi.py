@@ -11,6 +11,8 @@ from time import monotonic_ns
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from starlette.requests import ClientDisconnect
+
 from inferd.abc import Endpoint
 from inferd.core.errors import InferdError, ModelNotReady
 from inferd.protocols.shared.endpoint import Dialect
@@ -202,6 +204,8 @@ class Gateway:
         try:
             scope.setdefault("state", {}).update(principal=exchange.principal, exchange=exchange)
             await self._app(scope, receive_bounded, send_with_id)
+        except ClientDisconnect:  # before the whole body was there
+            exchange.status = 0
         finally:
             request_id_context.reset(token)
         return sent_bytes
