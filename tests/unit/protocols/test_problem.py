@@ -1,6 +1,7 @@
 """Problem documents tell the caller what to fix and nothing of the server."""
 
 import orjson
+import pytest
 
 from inferd.core.errors import InvalidRequest, MalformedRequest, Overloaded
 from inferd.protocols.native.problem import problem
@@ -41,6 +42,12 @@ def test_no_example_beside_an_error_that_is_not_the_callers() -> None:
     assert status == 503
     assert "example" not in orjson.loads(body)
     assert orjson.loads(body)["retry_after_s"] == 2
+
+
+@pytest.mark.parametrize("got", [["\udcff"], 10**30, {"a": {"\udcff": 1}}])
+def test_details_that_json_cannot_hold_are_left_out(got) -> None:
+    status, body = problem(InvalidRequest("no", got=got, example=got), request_id="r")
+    assert (status, orjson.loads(body)["detail"]) == (422, "no")
 
 
 def test_an_unforeseen_exception_tells_nothing() -> None:

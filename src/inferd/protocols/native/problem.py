@@ -41,7 +41,14 @@ def problem(
     if instance_path:
         members["instance"] = instance_path
     members["request_id"] = request_id
-    return status, orjson.dumps(members, default=str, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    try:
+        return status, _json(members)
+    except TypeError:  # a model may give any details, and JSON has neither halves of surrogate pairs nor huge integers
+        return status, _json({name: value for name, value in members.items() if name not in (*_SHOWN, "example")})
+
+
+def _json(members: dict[str, Any]) -> bytes:
+    return orjson.dumps(members, default=str, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
 
 
 def _title(error: BaseException) -> str:
