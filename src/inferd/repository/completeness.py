@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ class _Seen(NamedTuple):
 
 
 class Completeness:
-    """Remembers what each folder looked like. Used by one thread at a time.
+    """Remembers what each folder looked like. Any thread may ask.
 
     With a ``marker`` a folder is complete once it holds a file of that name. Without one it is when its files have lain
     still for ``settle_s`` seconds: by their time stamps if these are that old, by looking twice if not, since clocks
@@ -36,9 +37,21 @@ class Completeness:
         self._monotonic_s = monotonic_s
         self._complete: set[Path] = set()
         self._seen: dict[Path, _Seen] = {}
+        self._turn = threading.Lock()
 
     def why_not(self, folder: Path) -> str:
         """See ``Complete``."""
+        with self._turn:
+            return self._why_not(folder)
+
+    def is_waiting(self) -> bool:
+        """Whether a folder that is there was not complete when it was last looked at. Forgets those that are gone."""
+        with self._turn:
+            self._complete = {folder for folder in self._complete if folder.is_dir()}
+            self._seen = {folder: seen for folder, seen in self._seen.items() if folder.is_dir()}
+            return bool(self._seen)
+
+    def _why_not(self, folder: Path) -> str:
         if self._marker:
             return "" if (folder / self._marker).is_file() else f"it has no {self._marker} yet"
         if not self._settle_s or folder in self._complete:
@@ -48,12 +61,6 @@ class Completeness:
         self._complete.add(folder)
         self._seen.pop(folder, None)
         return ""
-
-    def is_waiting(self) -> bool:
-        """Whether a folder that is there was not complete when it was last looked at. Forgets those that are gone."""
-        self._complete = {folder for folder in self._complete if folder.is_dir()}
-        self._seen = {folder: seen for folder, seen in self._seen.items() if folder.is_dir()}
-        return bool(self._seen)
 
     def _is_still(self, folder: Path) -> bool:
         files, newest_s = _look(folder)

@@ -51,23 +51,28 @@ class RepositoryWatch:
         listening = asyncio.create_task(self._listen())
         try:
             while True:
-                waiting = await in_thread(self._completeness.is_waiting)
-                pause_s = min(self._settle_s, self._interval_s) if waiting else self._interval_s
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), pause_s)
+                    await asyncio.wait_for(self._changed.wait(), await self._pause_s())
                 await self._look()
         finally:
             listening.cancel()
+
+    async def _pause_s(self) -> float:
+        waiting = await in_thread(self._completeness.is_waiting)
+        return min(self._settle_s, self._interval_s) if waiting else self._interval_s
 
     async def _look(self) -> None:
         """Serve what is there now. A look that fails changes nothing; its reason is logged once."""
         self._changed.clear()
         try:
             await self._control.rescan()
-        except InferdError as error:
-            if error.message != self._trouble:
-                logger.error("the repository cannot be read, what serves goes on: %s", error.message)
-            self._trouble = error.message
+        # Whatever it is: a server that no longer looks would serve what was there for ever.
+        except Exception as error:
+            trouble = error.message if isinstance(error, InferdError) else repr(error)
+            if trouble != self._trouble:
+                unknown = None if isinstance(error, InferdError) else error
+                logger.error("the repository cannot be read, what serves goes on: %s", trouble, exc_info=unknown)
+            self._trouble = trouble
         else:
             if self._trouble:
                 logger.info("the repository can be read again")

@@ -1,6 +1,8 @@
 import os
 import shutil
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -89,3 +91,22 @@ def test_a_marker_says_alone_what_is_complete(folder):
     assert completeness.why_not(folder) == "it has no _SUCCESS yet"
     (folder / "_SUCCESS").touch()
     assert completeness.why_not(folder) == ""
+
+
+def test_it_is_asked_while_it_forgets(tmp_path):
+    """Control calls look at the repository in their thread, the watch asks in its own."""
+    completeness = Completeness(settle_s=1000)
+    folders = [tmp_path / str(number) for number in range(200)]
+    for folder in folders:
+        folder.mkdir()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            asked = threads.submit(lambda: [completeness.why_not(folder) for _ in range(5) for folder in folders])
+            while not asked.done():
+                completeness.is_waiting()
+            assert set(asked.result()) == {"its files are still changing"}
+    finally:
+        sys.setswitchinterval(interval)
+    assert completeness.is_waiting()
