@@ -6,6 +6,7 @@ import pytest
 
 from inferd.core.config import BatchingConfig, ExecutionConfig, ModelConfig
 from inferd.core.errors import InvalidInput, LoadFailed
+from inferd.repository import warmup
 from inferd.repository.warmup import LARGEST_BATCH_ROWS, warm_up
 from inferd.testing.fakes import FakeModel
 
@@ -99,6 +100,14 @@ def test_what_was_measured_of_the_version_before_is_taken_over_when_a_few_calls_
     assert (after.max_batch_size, after.inline_rows) == (before.max_batch_size, before.inline_rows)
     assert after.cost_us < before.cost_us
     assert len(calls) < 40
+    # Two calls confirm, where five of each size would have been made before.
+    assert [rows for rows in calls if rows == before.max_batch_size] == [before.max_batch_size] * 2
+
+
+def test_what_was_taken_over_does_not_creep_up_from_version_to_version(monkeypatch):
+    before = replace(warm_up([FakeModel()], config(), NOWHERE), cost_us=1.0, inline_rows=0)
+    monkeypatch.setattr(warmup, "CONFIRMED_FACTOR", 1e9)
+    assert warm_up([FakeModel()], config(), NOWHERE, before).cost_us == 1.0
 
 
 def test_a_version_that_is_slower_than_the_one_before_is_measured_for_itself():
