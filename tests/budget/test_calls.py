@@ -23,7 +23,7 @@ from model_builders import onnx_graph
 FIRST_REQUEST = 60
 REPEATED_HEAD = 42
 # More, for one that an experiment assigns, follows and logs.
-IN_EXPERIMENT = 20
+IN_EXPERIMENT = 18
 OWN_CODE = str(Path(inferd.__file__).parent)
 
 

@@ -74,6 +74,7 @@ def test_the_readmes_script_serves_until_it_is_told_to_stop(tmp_path):
         "docs/experiments/live.md",
         "docs/experiments/ramp.md",
         "docs/experiments/shadow.md",
+        "docs/experiments/bandit.md",
     ],
 )
 def test_a_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatch, page):
@@ -85,7 +86,9 @@ def test_a_tutorial_runs_from_the_first_block_to_the_last(tmp_path, monkeypatch,
     try:
         for kind, info, text in blocks(page):
             text = text.replace(":8000", f":{port}").replace("--port 8000", f"--port {port}")
-            if kind == "python":
+            if info.startswith("file="):
+                Path(info.removeprefix("file=")).write_text(text)
+            elif kind == "python":
                 exec(compile(text, "tutorial", "exec"), names)
             elif info == "serve":
                 if server is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from inferd.cli import experiment_report, experiment_server, experiment_simulate
+from inferd.cli import experiment_evaluate, experiment_report, experiment_server, experiment_simulate
 
 
 @click.group()
@@ -17,6 +17,7 @@ def command() -> None:
 
 command.add_command(experiment_report.command, "report")
 command.add_command(experiment_simulate.command, "simulate")
+command.add_command(experiment_evaluate.command, "evaluate")
 command.add_command(experiment_server.list_experiments, "list")
 for _each in ("show", "create", "change", "start", "advance", "stop", "promote", "archive", "history"):
     command.add_command(getattr(experiment_server, _each), _each)
@@ -44,6 +45,9 @@ def check(file: str) -> None:
             continue
         role = "control" if variant is experiment.control else "treated"
         click.echo(f"  {variant.name} ({role}): {share:.2%} to {variant.target}")
+    if bandit := experiment.bandit:
+        rest = f"{100 * bandit.explore:.3g}% always go by these shares, the rest by what is learned of {bandit.reward}"
+        click.echo(f"  {bandit.policy}: {rest}")
     for metric in experiment.metrics:
         click.echo(f"  {metric.name}: {metric.kind}, better when it would {metric.goal}")
 

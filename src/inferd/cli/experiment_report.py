@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from inferd.cli.bandit_report import print_bandit
 from inferd.cli.experiment_server import path_of
 from inferd.cli.models import ask, server_options
 from inferd.cli.shadow_report import print_shadow, print_shadow_report
@@ -15,6 +16,7 @@ from inferd.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from inferd.experiments.answers import AnswerComparison
+    from inferd.experiments.bandits.report import BanditReport
     from inferd.experiments.comparison import Estimate, Interval
     from inferd.experiments.report import Comparison, Report
     from inferd.experiments.shadow_report import ShadowReport
@@ -51,7 +53,7 @@ def command(
     """
     if (experiment is None) == (not logs) or (definition is None) != (not logs):
         raise click.UsageError("give either LOG.csv with --definition, or --experiment of a running server")
-    found: Report | ShadowReport
+    found: Report | ShadowReport | BanditReport
     if experiment is not None:
         found = _asked(experiment, url, api_key)
     else:
@@ -68,13 +70,29 @@ def command(
         _print(found)
 
 
-def _print(found: Report | ShadowReport) -> None:
+def _print(found: Report | ShadowReport | BanditReport) -> None:
+    from inferd.experiments.bandits.report import BanditReport
     from inferd.experiments.shadow_report import ShadowReport
 
     if isinstance(found, ShadowReport):
         print_shadow_report(found)
+        return
+    if isinstance(found, BanditReport):
+        print_bandit(found)
     else:
-        _print_report(found)
+        _print_counts(found)
+    for comparison in found.comparisons:
+        _print_comparison(comparison, 1 - found.alpha, found.correction)
+    for check in found.guardrails:
+        click.echo(f"\nguardrail {check.metric}, {check.variant}: {check.verdict}")
+    if found.automatic:
+        click.echo("\nof every prediction, without feedback")
+    for each in found.automatic:
+        click.echo(f"  {each.metric}, {each.variant}: {_sides(each.estimate)}; {each.verdict}")
+    if not isinstance(found, BanditReport):
+        _print_answers(found)
+    for shadow in found.shadows:
+        print_shadow(shadow, 1 - found.alpha)
 
 
 def _judged(logs: Sequence[Path], definition: Path) -> Report:
@@ -86,24 +104,27 @@ def _judged(logs: Sequence[Path], definition: Path) -> Report:
     experiment = read_experiment(definition)
     if experiment.mode == "shadow":
         raise ConfigError(f"{definition}: nobody sees a shadow, so no log tells of one; --experiment asks a server")
+    if experiment.mode == "bandit":
+        raise ConfigError(f"{definition}: of a bandit a log tells more to inferd experiment evaluate, which weighs it")
     return report(experiment, summarise(experiment, read_csv_columns(logs, experiment)))
 
 
-def _asked(experiment: str, url: str, api_key: str) -> Report | ShadowReport:
+def _asked(experiment: str, url: str, api_key: str) -> Report | ShadowReport | BanditReport:
     from pydantic import TypeAdapter, ValidationError
 
+    from inferd.experiments.bandits.report import BanditReport
     from inferd.experiments.report import Report
     from inferd.experiments.shadow_report import ShadowReport
 
     answer = ask(url, api_key, "GET", f"{path_of(experiment)}/report")
-    kind: type[Report] | type[ShadowReport] = ShadowReport if answer.get("mode") == "shadow" else Report
+    kinds: dict[str, type[Report | ShadowReport | BanditReport]] = {"shadow": ShadowReport, "bandit": BanditReport}
     try:
-        return TypeAdapter(kind).validate_python(answer)
+        return TypeAdapter(kinds.get(answer.get("mode"), Report)).validate_python(answer)
     except ValidationError:
         raise ConfigError(f"the report of {url} is not one that this inferd reads; is it of another release?") from None
 
 
-def _print_report(report: Report) -> None:
+def _print_counts(report: Report) -> None:
     days = "" if report.days is None else f", {report.days:,.1f} days"
     click.echo(f"{report.experiment}: {report.units:,} units{days}")
     for variant in report.variants:
@@ -111,20 +132,13 @@ def _print_report(report: Report) -> None:
     click.echo(f"  split {'NOT ' if report.split_alarm else ''}as planned: p = {report.split_p:.2g}")
     if report.crossed_units:
         click.echo(f"  {report.crossed_units:,} units were seen in several variants and are left out")
-    for comparison in report.comparisons:
-        _print_comparison(comparison, 1 - report.alpha, report.correction)
-    for check in report.guardrails:
-        click.echo(f"\nguardrail {check.metric}, {check.variant}: {check.verdict}")
-    if report.automatic:
-        click.echo("\nof every prediction, without feedback")
-    for each in report.automatic:
-        click.echo(f"  {each.metric}, {each.variant}: {_sides(each.estimate)}; {each.verdict}")
+
+
+def _print_answers(report: Report) -> None:
     for answers in report.answers:
         click.echo(f"  {answers.kind}s, {answers.variant}: {_distance(answers)}")
         for share in answers.shares:
             click.echo(f"    {share.label}: control {share.control:.1%}, {answers.variant} {share.treated:.1%}")
-    for shadow in report.shadows:
-        print_shadow(shadow, 1 - report.alpha)
 
 
 def _print_comparison(comparison: Comparison, level: float, correction: str) -> None:

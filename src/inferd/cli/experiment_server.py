@@ -135,7 +135,7 @@ def history(experiment: str, limit: int, url: str, api_key: str, as_json: bool) 
         at = datetime.fromtimestamp(each["at_ms"] / 1000).isoformat(" ", "seconds")
         parts = (at, f"version {each['version']}", each["what"], each["who"], each["why"])
         click.echo("  ".join(part for part in parts if part))
-        if each["what"] == "changed":
+        if each["what"] in ("changed", "learned"):
             for key in sorted({*each["from"], *each["to"]}):
                 click.echo(f"    {key}: {json.dumps(each['from'].get(key))} -> {json.dumps(each['to'].get(key))}")
 
@@ -171,11 +171,14 @@ def _show(entry: dict[str, Any], as_json: bool) -> None:
     if ramp := entry.get("ramp"):
         since = datetime.fromtimestamp(ramp["step_since_ms"] / 1000).isoformat(" ", "seconds")
         click.echo(f"  step {ramp['step']} of {ramp['steps']} since {since}, {100 * entry['coverage']:.3g}% of units")
+    learned = entry.get("bandit", {}).get("learned", {})
     shadows = entry.get("shadows", {})
     for each in entry["variants"]:
         if each["share"]:
             fallbacks = f", {each['fallbacks']:,} got control instead" if each["fallbacks"] else ""
             requests = f"{each['requests']:,} requests{fallbacks}"
+            if reward := learned.get(each["name"]):
+                requests += f", {reward['average']:.5g} on average of {reward['rewards']:,} rewards"
             click.echo(f"  {each['name']}: {each['share']:.2%} to {each['target']}, {requests}")
         if counts := shadows.get(each["name"]):
             told = ", ".join(f"{count:,} {result}" for result, count in counts.items() if count)

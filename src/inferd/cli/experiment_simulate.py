@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from inferd.cli.bandit_simulate import print_bandit_trials
+
 if TYPE_CHECKING:
+    from inferd.experiments.bandits.simulation import BanditTrials
     from inferd.experiments.columns import Columns
     from inferd.experiments.definition import Experiment
     from inferd.experiments.population import Population
@@ -30,6 +33,9 @@ Examples:
 @click.option("--runs", type=click.IntRange(10, 100_000), default=2000, show_default=True, help="Runs of each kind.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same seed gives the same runs.")
 @click.option("--log", metavar="LOG.csv", help="Draw units from the control of this log, not from made-up ones.")
+@click.option(
+    "--delay", type=click.FloatRange(0, 3650), default=0, show_default=True, help="Days until a bandit knows a reward."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     file: str,
@@ -40,25 +46,34 @@ def command(
     runs: int,
     seed: int,
     log: str | None,
+    delay: float,
     as_json: bool,
 ) -> None:
     """Run an experiment many times, with and without a difference, and count what the report gets right.
 
     Units are made up from each metric's baseline (and deviation) in the definition, or drawn from a log. Exit code 1
-    when a promise is broken beyond what chance explains.
+    when a promise is broken beyond what chance explains. Of a bandit it is counted what it loses while it learns, at as
+    many looks as there are peeks.
     """
     from inferd.experiments.definition_toml import read_experiment
-    from inferd.experiments.simulation import Traffic
+    from inferd.experiments.simulation import Traffic, Trials
 
     experiment = read_experiment(Path(file))
     populations = _populations(experiment, log, seed)
-    trials = _simulate(experiment, populations, Traffic(units_per_day, days, peeks, runs, seed), lift)
+    traffic = Traffic(units_per_day, days, peeks, runs, seed)
+    trials: Trials | BanditTrials
+    if experiment.bandit is not None:
+        trials = _simulate_bandit(experiment, populations, traffic, lift, delay)
+    else:
+        trials = _simulate(experiment, populations, traffic, lift)
     if as_json:
         import orjson
 
         click.echo(orjson.dumps(trials, option=orjson.OPT_INDENT_2).decode())
-    else:
+    elif isinstance(trials, Trials):
         _print(trials)
+    else:
+        print_bandit_trials(trials)
     if not trials.sound:
         raise click.exceptions.Exit(1)
 
@@ -72,6 +87,8 @@ def _populations(experiment: Experiment, log: str | None, seed: int) -> dict[str
     from inferd.experiments.population import made_up, of_log
 
     metrics = [metric for metric in experiment.metrics if metric.kind != "quantile"]
+    if experiment.bandit is not None:
+        metrics = [metric for metric in metrics if metric.name == experiment.bandit.reward]
     if not metrics:
         raise ConfigError("the definition has no metric to simulate: a mean, a proportion or a ratio")
     columns: Columns | None = read_csv_columns([Path(log)], experiment) if log else None
@@ -88,6 +105,20 @@ def _simulate(experiment: Experiment, populations: dict[str, Population], traffi
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("simulating", total=traffic.runs * len(populations))
         return simulate(experiment, populations, traffic, lift, lambda runs: bar.advance(task, runs))
+
+
+def _simulate_bandit(
+    experiment: Experiment, populations: dict[str, Population], traffic: Traffic, lift: float, delay_days: float
+) -> BanditTrials:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from inferd.experiments.bandits.simulation import simulate_bandit
+
+    (population,) = populations.values()
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("simulating", total=traffic.runs)
+        return simulate_bandit(experiment, population, traffic, lift, delay_days, lambda runs: bar.advance(task, runs))
 
 
 def _print(trials: Trials) -> None:

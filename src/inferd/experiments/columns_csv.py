@@ -50,7 +50,7 @@ class _Reader:
 
     def read(self, file: Path) -> bool:
         """Add the rows of ``file``; says whether it has a column of times."""
-        rows = _rows(file)
+        rows = csv_rows(file)
         _, header = next(rows, (1, []))
         header = [name.strip() for name in header]
         indices = self._indices(file, header)
@@ -84,7 +84,7 @@ class _Reader:
         elif name == "variant":
             self.variant.append(self._variant(cell))
         elif name == "timestamp":
-            self.time_s.append(_time_s(cell))
+            self.time_s.append(csv_time_s(cell))
         elif name == LABEL:
             self.label.append(cell or None)
         else:
@@ -104,7 +104,7 @@ class _Reader:
     def _value(self, name: str, cell: str) -> float:
         if not cell:
             return nan
-        value = _TRUTH[cell.lower()] if cell.lower() in _TRUTH else _number(cell)
+        value = _TRUTH[cell.lower()] if cell.lower() in _TRUTH else csv_number(cell)
         if name in self._proportions and value not in (0, 1):
             raise ValueError(f"{cell!r} is neither 0 nor 1, as a proportion's outcomes are")
         if name in self._denominators and value < 0:
@@ -114,7 +114,7 @@ class _Reader:
         return value
 
 
-def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not empty, with the line it ends on."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -126,7 +126,8 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
         raise MalformedRequest(f"{file} is not readable CSV: {error}") from None
 
 
-def _number(cell: str) -> float:
+def csv_number(cell: str) -> float:
+    """A finite number. Raises ``ValueError`` with what the cell may hold."""
     try:
         value = float(cell)
     except ValueError:
@@ -136,10 +137,10 @@ def _number(cell: str) -> float:
     return value
 
 
-def _time_s(cell: str) -> float:
+def csv_time_s(cell: str) -> float:
     """Seconds since the epoch, or ISO 8601; without an offset it is taken as UTC."""
     try:
-        return _number(cell)
+        return csv_number(cell)
     except ValueError:
         pass
     try:

@@ -25,7 +25,7 @@ from inferd.experiments.statistics.quantile import Outcomes, quantile_difference
 from inferd.experiments.statistics.sequential import MIN_UNITS, anytime_interval, anytime_p, mixture
 
 # A relative change means something only where the control's metric is surely above 0: by this many standard errors.
-_SURELY = 3.0
+SURELY = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def estimate(metric: Metric, control: Moments, treated: Moments, analysis: Analy
         anytime_p=float(anytime_p(effect, rho2)),
         variance_saved=float(1 - (effect.se / plain.se) ** 2) if metric.covariate else None,
     )
-    if float(effect.control) <= _SURELY * _control_error(control):
+    if float(effect.control) <= SURELY * _control_error(control):
         return found
     return _relative(found, metric, effect, relative_difference(*arms, theta), analysis, rho2)
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from inferd.core.errors import ConfigError, Conflict, InferdError
 from inferd.experiments.definition import Experiment
-from inferd.experiments.definition_store import Change, DefinitionStore, Standing, Stored, What
+from inferd.experiments.definition_store import Change, DefinitionStore, Shares, Standing, Stored, What
 from inferd.experiments.definition_toml import experiment_of
 from inferd.experiments.promotion import Promotion
 from inferd.experiments.registry import Entry, ExperimentRegistry, State
@@ -121,6 +121,14 @@ class ExperimentControl:
         Raises ``StoreUnavailable``; then nothing changed."""
         seen = _standing(entry)
         stored = await self._ask(lambda: self._store.move(seen, step, what, who, why))
+        if stored is not None:
+            self._registry.move(stored.id, stored.position, stored.reason)
+        return stored is not None
+
+    async def learn(self, entry: Entry, learned: str, shares: Shares, who: str, why: str) -> bool:
+        """Let a bandit go by what it has ``learned``. False and raises as ``move``."""
+        seen = _standing(entry)
+        stored = await self._ask(lambda: self._store.learn(seen, learned, shares, who, why))
         if stored is not None:
             self._registry.move(stored.id, stored.position, stored.reason)
         return stored is not None

@@ -7,7 +7,8 @@ from typing import Literal
 
 Kind = Literal["mean", "proportion", "ratio", "quantile"]
 Correction = Literal["holm", "benjamini-hochberg", "none"]
-Mode = Literal["fixed", "ramp", "shadow"]
+Mode = Literal["fixed", "ramp", "shadow", "bandit"]
+Policy = Literal["epsilon-greedy", "thompson", "ucb1", "linucb"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,24 @@ class Shadow:
 
 
 @dataclass(frozen=True, slots=True)
+class Bandit:
+    """How a bandit learns. ``reward`` is the metric that it makes as good as it can. The share ``explore`` of requests
+    goes by the variants' weights, and all of them do until each variant has ``warm_up`` rewards; the rest goes by
+    ``policy``. What was earned is looked at every ``every_s``. ``span`` holds the least and the highest reward that
+    ucb1 counts with; ``context`` names numbers of a request, ``header:NAME`` or ``parameter:NAME``, that are logged and
+    that linucb chooses by, and ``width`` is that of its confidence bounds."""
+
+    reward: str
+    policy: Policy = "thompson"
+    explore: float = 0.1
+    every_s: float = 60.0
+    warm_up: int = 30
+    span: tuple[float, ...] = ()
+    context: tuple[str, ...] = ()
+    width: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
     """How outcomes are judged. ``tuning_units`` is the number of units at which the anytime-valid interval is tightest;
     it must be fixed before data are seen."""
@@ -138,7 +157,7 @@ class Experiment:
     """A question put to live traffic. The first variant is the control. ``unit`` says what is kept together:
     ``header:NAME``, ``cookie:NAME``, ``parameter:NAME``, ``api-key`` or ``request-id``; ``salt`` makes its split
     independent of other experiments'. With a ``ramp`` its ``steps`` say the coverage. In mode ``shadow`` control
-    answers everyone."""
+    answers everyone; a ``bandit`` begins with the weights and changes them."""
 
     id: str
     model: str
@@ -155,6 +174,7 @@ class Experiment:
     ramp: Ramp | None = None
     steps: tuple[Step, ...] = ()
     shadow: Shadow | None = None
+    bandit: Bandit | None = None
     analysis: Analysis = field(default_factory=Analysis)
 
     @property

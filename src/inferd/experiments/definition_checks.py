@@ -11,13 +11,15 @@ from inferd.core.errors import ConfigError
 from inferd.core.schema import suggestion
 from inferd.core.toml_file import KeyPath, TomlFile, dotted
 from inferd.experiments.assignment import BUCKETS, bounds
-from inferd.experiments.automatic import DISAGREEMENT, measured
-from inferd.experiments.definition import Experiment
+from inferd.experiments.automatic import DISAGREEMENT, automatic_metrics, measured
+from inferd.experiments.definition import Bandit, Experiment
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 LABEL = re.compile(rf"(?=.*[^0-9]){NAME.pattern}")
 WEBHOOK = re.compile(r"https?://[^\s/]+\S*")
 _TARGET = re.compile(rf"{NAME.pattern}(@{NAME.pattern})?")
+_CONTEXT = re.compile(r"(header|parameter):[!-~]+")
+_MOST_CONTEXT = 50
 _UNIT = re.compile(r"(header|cookie|parameter):[!-~]+|api-key|request-id")
 
 
@@ -31,6 +33,7 @@ def check(document: TomlFile, experiment: Experiment) -> None:
         _check_guardrails,
         _check_ramp,
         _check_shadow,
+        _check_bandit,
     ):
         each(document, experiment)
 
@@ -140,6 +143,43 @@ def _check_shadow(document: TomlFile, experiment: Experiment) -> None:
     for i, variant in enumerate(experiment.variants):
         if variant.weight != 1:
             raise refusal(document, ("variant", i, "weight"), "says nothing of a shadow; [shadow] has a sample")
+
+
+def _check_bandit(document: TomlFile, experiment: Experiment) -> None:
+    bandit, at = experiment.bandit, "bandit"
+    if bandit is None and experiment.mode == "bandit":
+        raise ConfigError(f"{document.where('mode')}: a bandit needs a table [bandit] that names its reward, a metric")
+    if bandit is None:
+        return
+    if experiment.mode != "bandit":
+        raise refusal(document, (at,), 'goes with mode = "bandit"')
+    if experiment.guardrails:
+        raise refusal(document, ("guardrail",), "compares variants of fixed shares, which a bandit has not")
+    _check_reward(document, experiment, bandit)
+    if (bandit.policy == "linucb") and not bandit.context:
+        raise refusal(document, (at,), "lacks 'context': linucb chooses by header:NAME and parameter:NAME of a request")
+    if len(bandit.context) > _MOST_CONTEXT:
+        raise refusal(document, (at, "context"), f"names at most {_MOST_CONTEXT} numbers, got {len(bandit.context)}")
+    for source in bandit.context:
+        if not _CONTEXT.fullmatch(source) or bandit.context.count(source) > 1:
+            raise refusal(document, (at, "context"), f"takes header:NAME and parameter:NAME, each once, got {source!r}")
+
+
+def _check_reward(document: TomlFile, experiment: Experiment, bandit: Bandit) -> None:
+    known = {metric.name: metric for metric in (*experiment.metrics, *automatic_metrics(experiment))}
+    metric = known.get(bandit.reward)
+    if metric is None:
+        word = suggestion(bandit.reward, list(known))
+        raise refusal(document, ("bandit", "reward"), f"is no metric: {bandit.reward!r}{word}")
+    if metric.kind not in ("mean", "proportion"):
+        raise refusal(document, ("bandit", "reward"), f"is a mean or a proportion, and {metric.name!r} a {metric.kind}")
+    needed = bandit.policy == "ucb1" and metric.kind == "mean"
+    if needed != bool(bandit.span):
+        raise refusal(
+            document, ("bandit",), "gives a span, [least, highest reward], for ucb1 on a mean, and only there"
+        )
+    if needed and (len(bandit.span) != 2 or bandit.span[0] >= bandit.span[1]):
+        raise refusal(document, ("bandit", "span"), "takes the least and the highest reward, such as [0.0, 50.0]")
 
 
 def _refuse_twins(document: TomlFile, key: str, names: Iterable[str]) -> None:

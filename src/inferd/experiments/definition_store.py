@@ -33,6 +33,7 @@ What = Literal[
     "resumed",
     "rolled back",
     "warned",
+    "learned",
 ]
 _WHAT: Mapping[StoredState, What] = {
     "running": "started",
@@ -64,6 +65,10 @@ class Standing(NamedTuple):
     id: str
     position: Position
     held: bool
+
+
+Shares = tuple[Mapping[str, float], Mapping[str, float]]
+"""Of requests, by variant: before and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,8 @@ class DefinitionStore:
         promotion: Promotion | None = None,
     ) -> Stored:
         """Run, stop, promote or archive an experiment; does nothing when that is its state. A ramp that is started
-        begins with its first step. The audit trail says ``what``, where the state alone would not.
+        begins with its first step, a bandit with what it has learned. The audit trail says ``what``, where the state
+        alone would not.
 
         Raises ``ExperimentNotFound``, and ``Conflict`` when it is archived or, where ``version`` is given, another one
         is stored."""
@@ -163,7 +169,7 @@ class DefinitionStore:
                 raise Conflict(f"experiment {experiment_id!r} is archived; create another one")
             changed = replace(found, state=state, reason=why, promotion=promotion or found.promotion)
             if state == "running":
-                changed = replace(changed, position=_start())
+                changed = replace(changed, position=_start(found.position.learned))
             before, after = {"state": found.state}, {"state": state, **(asdict(promotion) if promotion else {})}
             _save(connection, changed)
             _record(connection, experiment_id, who, what or _WHAT[state], why, found.version, before, after)
@@ -182,6 +188,19 @@ class DefinitionStore:
             _save(connection, changed)
             before, after = {"step": found.position.step}, {"step": step}
             _record(connection, seen.id, who, what, why, found.version, before, after)
+            return changed
+
+    def learn(self, seen: Standing, learned: str, shares: Shares, who: str, why: str) -> Stored | None:
+        """Let a bandit that runs go by what it has ``learned`` from where it was ``seen``; ``shares`` of the variants
+        are those before and after. None as for ``move``."""
+        with writing(self._engine) as connection:
+            found = _find(connection, seen.id)
+            if found is None or _standing(found) != seen or found.state != "running":
+                return None
+            changed = replace(found, position=replace(found.position, learned=learned))
+            before, after = ({"shares": dict(each)} for each in shares)
+            _save(connection, changed)
+            _record(connection, seen.id, who, "learned", why, found.version, before, after)
             return changed
 
     def warn(self, seen: Standing, metric: str, who: str, why: str) -> bool:
@@ -220,7 +239,7 @@ def _stored(row: Any) -> Stored:
         json.loads(row.definition),
         row.state,
         row.reason,
-        Position(row.step, row.step_ms, row.started_ms),
+        Position(row.step, row.step_ms, row.started_ms, row.learned),
         Promotion(**json.loads(row.promotion)) if row.promotion else None,
     )
 
@@ -238,9 +257,9 @@ def _new(experiment: Experiment, origin: str, state: StoredState) -> Stored:
     return Stored(experiment.id, 1, origin, values_of(experiment), state, position=position)
 
 
-def _start() -> Position:
+def _start(learned: str = "") -> Position:
     now_ms = _now_ms()
-    return Position(0, now_ms, now_ms)
+    return Position(0, now_ms, now_ms, learned)
 
 
 def _columns(stored: Stored) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from typing import Any, TypeVar, get_type_hints
 from inferd.core.errors import ConfigError
 from inferd.core.schema import conform
 from inferd.core.toml_file import KeyPath, TomlFile, read_toml
+from inferd.experiments.bandits.policies import LEAST_REWARDS
 from inferd.experiments.definition import (
     Analysis,
+    Bandit,
     Experiment,
     Guardrail,
     Holdout,
@@ -37,6 +39,7 @@ _TABLES: dict[str, type] = {
     "holdout": Holdout,
     "ramp": Ramp,
     "shadow": Shadow,
+    "bandit": Bandit,
     "analysis": Analysis,
 }
 _PLAIN = ("id", "model", "unit", "salt", "coverage", "mode")
@@ -65,6 +68,9 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
     "atol": (0, 1e300, True),
     "top_k": (1, 1e6, True),
     "keep": (0, 10_000, True),
+    "explore": (0, 1, False),
+    "width": (0, 100, True),
+    "warm_up": (LEAST_REWARDS, 1e9, True),
 }
 _Value = TypeVar("_Value")
 
@@ -101,7 +107,7 @@ def _experiment(document: TomlFile) -> Experiment:
     values = {
         key: _read(document, (key,), document.values[key], hints[key]) for key in _PLAIN if key in document.values
     }
-    if values.get("mode") == "shadow":
+    if values.get("mode") in ("shadow", "bandit"):
         values.setdefault("unit", "request-id")
     for key in ("id", "model", "unit", "variant"):
         if key not in {**values, **document.values}:

@@ -15,8 +15,9 @@ class Exposure:
 
     ``prediction_id`` is a UUIDv7, ``unit`` a hash (``hash_unit``), never the unit itself; ``sticky`` says whether the
     request named its unit. ``at_ms`` counts from 1970. ``outcome`` is "ok", "fallback" or a neutral error code in lower
-    case. ``propensity`` is the chance with which the unit got the variant. ``label`` and ``score`` tell what was
-    answered (``gist``). Never changed; not frozen, because that takes five times as long to make.
+    case. ``propensity`` is the chance with which the variant was chosen, and ``context`` what a bandit chose it by, not
+    a number where that was not known. ``label`` and ``score`` tell what was answered (``gist``). Never changed; not
+    frozen, because that takes five times as long to make.
     """
 
     prediction_id: str
@@ -30,6 +31,7 @@ class Exposure:
     propensity: float = 1.0
     label: str | None = None
     score: float | None = None
+    context: tuple[float, ...] = ()
 
 
 SHED, UNAVAILABLE = "shed", "unavailable"

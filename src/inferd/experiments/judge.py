@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from inferd.experiments.bandits.learned import Learned, learn, reward_of
+from inferd.experiments.bandits.report import BanditReport, bandit_report, compared_metrics
 from inferd.experiments.definition import Experiment
 from inferd.experiments.log import EventLog
 from inferd.experiments.ramp import Evidence, evidence_of
@@ -22,12 +24,17 @@ class Judge:
         self._log = log
         self._store = store
 
-    def report(self, experiment: Experiment, since_ms: int) -> Report | ShadowReport:
+    def report(self, experiment: Experiment, since_ms: int) -> Report | ShadowReport | BanditReport:
         """What the data say now."""
         if experiment.mode == "shadow":
             self._log.flush(FLUSH_TIMEOUT_S)
             return shadow_report(experiment, self._store.shadows(experiment, since_ms))
-        found = report(experiment, self._summary(experiment, since_ms))
+        found: Report | BanditReport
+        if experiment.mode == "bandit":
+            self._log.flush(FLUSH_TIMEOUT_S)
+            found = bandit_report(experiment, self._store.decisions(experiment, compared_metrics(experiment)))
+        else:
+            found = report(experiment, self._summary(experiment, since_ms))
         if experiment.shadow is None:
             return found
         return replace(found, shadows=compare_shadows(experiment, self._store.shadows(experiment, since_ms)))
@@ -35,6 +42,11 @@ class Judge:
     def evidence(self, experiment: Experiment, since_ms: int) -> Evidence:
         """What a ramp needs to know of them."""
         return evidence_of(experiment, self._summary(experiment, since_ms))
+
+    def learned(self, experiment: Experiment) -> Learned:
+        """What the rewards of a bandit teach."""
+        self._log.flush(FLUSH_TIMEOUT_S)
+        return learn(experiment, self._store.decisions(experiment, [reward_of(experiment)]))
 
     def _summary(self, experiment: Experiment, since_ms: int) -> Summary:
         self._log.flush(FLUSH_TIMEOUT_S)

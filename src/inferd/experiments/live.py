@@ -14,9 +14,11 @@ import numpy as np
 from inferd.abc import Exchange, Target
 from inferd.core.messages import InferenceRequest
 from inferd.experiments.assignment import Assigner
-from inferd.experiments.definition import Experiment, Variant
+from inferd.experiments.bandits.chooser import Choice, Chooser
+from inferd.experiments.definition import Experiment
 from inferd.experiments.events import Exposure, Put, hash_unit
 from inferd.experiments.gist import NOTHING, gist
+from inferd.experiments.position import UNSTARTED, Position, at_position, learned_at
 from inferd.experiments.prediction_id import new_prediction_id
 from inferd.experiments.shadows import Shadows
 from inferd.experiments.target import find_ticket
@@ -35,24 +37,28 @@ class LiveExperiment:
     of an experiment.
     """
 
-    def __init__(self, experiment: Experiment, put: Put, shadows: Shadows | None = None) -> None:
+    def __init__(
+        self, experiment: Experiment, put: Put, shadows: Shadows | None = None, position: Position = UNSTARTED
+    ) -> None:
         self.shadows = shadows
         self.assigned: Counter[str] = Counter()
         self.fallbacks: Counter[str] = Counter()
         self.unassigned: Counter[str] = Counter()
         self._put = put
-        self.assign_by(experiment)
+        self.assign_by(experiment, position)
         self._unit_of = unit_reader(experiment.unit)
         self._needs_headers = any(rule.header for rule in experiment.targeting)
         self._needs_attributes = any(rule.attribute for rule in experiment.targeting)
 
-    def assign_by(self, experiment: Experiment) -> None:
-        """From the next request on, assign by the coverage and weights of ``experiment``, else the same as this one."""
-        self.experiment = experiment
-        self._assigner = Assigner(experiment)
+    def assign_by(self, experiment: Experiment, position: Position) -> None:
+        """From the next request on, assign as ``experiment``, which differs from this one in coverage and weights at
+        most, does at ``position``."""
+        self.experiment = at_position(experiment, position)
+        self._assigner = Assigner(self.experiment)
+        self._chooser = None if experiment.bandit is None else Chooser(experiment, learned_at(experiment, position))
         arms = [
-            Arm(experiment, variant, share)
-            for variant, share in zip(experiment.variants, experiment.shares, strict=True)
+            Arm(experiment, Choice(variant, share))
+            for variant, share in zip(self.experiment.variants, self.experiment.shares, strict=True)
         ]
         self._arms = {arm.name: arm for arm in arms}
 
@@ -65,42 +71,44 @@ class LiveExperiment:
         """The ticket of the request's variant, or None when it takes no part or nothing is ready for it."""
         unit = self._unit_of(exchange)
         assignment = self._assigner.assign(unit or exchange.request_id, *self._context(exchange))
-        variant = assignment.variant
-        if variant is None:
+        if assignment.variant is None:
             self.unassigned[assignment.reason] += 1
             return None
-        found = find_ticket(variant.target, table)
-        served = variant if found is not None else self.experiment.control
+        arm = self._arms[assignment.variant.name]
+        if self.experiment.mode == "shadow":
+            return self._unexposed(exchange, arm, table)
+        choice, prediction_id, whom = arm.choice, new_prediction_id(), unit or exchange.request_id
+        if self._chooser is not None:
+            # Not by the request's own id: a caller may send one again, and a bandit must draw anew.
+            whom = unit or prediction_id
+            choice = self._chooser.choose(exchange, whom)
+            arm = self._arms[choice.variant.name]
+        served = arm
+        found = find_ticket(choice.variant.target, table)
         if found is None:
-            found = find_ticket(served.target, table)
+            served = self._arms[self.experiment.control.name]
+            found = find_ticket(self.experiment.control.target, table)
             if found is None:
                 return None
-            self.fallbacks[variant.name] += 1
-        self.assigned[variant.name] += 1
-        if self.experiment.mode == "shadow":
-            return self._unexposed(found, exchange, served)
-        return self._exposed(found, exchange, unit, variant, served)
-
-    def _unexposed(self, found: Ticket, exchange: Exchange, served: Variant) -> Ticket:
-        """The ticket that everyone gets, or the same with shadows."""
-        observer = self.shadows.follow(exchange.request_id, "", served) if self.shadows is not None else None
-        return found if observer is None else Ticket(found.servable, found.head, observer)
-
-    def _exposed(self, found: Ticket, exchange: Exchange, unit: str, variant: Variant, served: Variant) -> Ticket:
-        prediction_id = new_prediction_id()
-        heads = self._arms[served.name].heads
-        head = b"%binferd-prediction-id: %b\r\n" % (heads[bool(unit)], prediction_id.encode())
+            self.fallbacks[arm.name] += 1
+        self.assigned[arm.name] += 1
+        head = b"%binferd-prediction-id: %b\r\n" % (served.heads[bool(unit)], prediction_id.encode())
         observer: Observer | None = FollowedRequest(
-            self._put,
-            self._arms[variant.name],
-            unit or exchange.request_id,
-            bool(unit),
-            prediction_id,
-            served is variant,
+            self._put, arm, choice, whom, bool(unit), prediction_id, served is arm
         )
         if self.shadows is not None:
-            observer = self.shadows.follow(exchange.request_id, prediction_id, served, observer)
+            observer = self.shadows.follow(exchange.request_id, prediction_id, served.choice.variant, observer)
         return Ticket(found.servable, head, observer)
+
+    def _unexposed(self, exchange: Exchange, arm: Arm, table: Table) -> Ticket | None:
+        """The ticket that everyone gets, or the same with shadows."""
+        control = arm.choice.variant
+        found = find_ticket(control.target, table)
+        if found is None:
+            return None
+        self.assigned[arm.name] += 1
+        observer = self.shadows.follow(exchange.request_id, "", control) if self.shadows is not None else None
+        return found if observer is None else Ticket(found.servable, found.head, observer)
 
     def _context(self, exchange: Exchange) -> tuple[Mapping[str, str], Mapping[str, str]]:
         """Headers and attributes as targeting reads them; nothing is decoded for an experiment without it."""
@@ -133,17 +141,17 @@ class ModelExperiments:
 
 
 class Arm:
-    """A variant made ready for requests. ``heads`` are the header lines of its answers, for units that are not sticky
-    and for those that are."""
+    """A variant made ready for requests. ``choice`` is that of units that are assigned to it, ``heads`` are the header
+    lines of its answers, for units that are not sticky and for those that are."""
 
-    __slots__ = ("experiment", "heads", "name", "propensity", "salt")
+    __slots__ = ("choice", "experiment", "heads", "name", "salt")
 
-    def __init__(self, experiment: Experiment, variant: Variant, propensity: float) -> None:
+    def __init__(self, experiment: Experiment, choice: Choice) -> None:
         self.experiment = experiment.id
         self.salt = experiment.salt
-        self.name = variant.name
-        self.propensity = propensity
-        head = f"inferd-experiment: {experiment.id}\r\ninferd-variant: {variant.name}\r\ninferd-sticky: "
+        self.name = choice.variant.name
+        self.choice = choice
+        head = f"inferd-experiment: {experiment.id}\r\ninferd-variant: {self.name}\r\ninferd-sticky: "
         self.heads = (f"{head}false\r\n".encode(), f"{head}true\r\n".encode())
 
 
@@ -151,11 +159,14 @@ class FollowedRequest:
     """An ``Observer``: logs the exposure of one request to ``arm`` when it is answered. Unless ``got`` it, control
     answers in its place."""
 
-    __slots__ = ("_arm", "_got", "_prediction_id", "_put", "_sticky", "_unit")
+    __slots__ = ("_arm", "_choice", "_got", "_prediction_id", "_put", "_sticky", "_unit")
 
-    def __init__(self, put: Put, arm: Arm, unit: str, sticky: bool, prediction_id: str, got: bool) -> None:
+    def __init__(
+        self, put: Put, arm: Arm, choice: Choice, unit: str, sticky: bool, prediction_id: str, got: bool
+    ) -> None:
         self._put = put
         self._arm = arm
+        self._choice = choice
         self._unit = unit
         self._sticky = sticky
         self._prediction_id = prediction_id
@@ -178,8 +189,9 @@ class FollowedRequest:
                 time_ns() // 1_000_000,
                 total_ns // 1000,
                 outcome if self._got else "fallback",
-                arm.propensity,
+                self._choice.propensity,
                 label,
                 score,
+                self._choice.context,
             )
         )

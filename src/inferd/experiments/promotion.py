@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inferd.experiments.bandits.report import BanditReport
 from inferd.experiments.report import Report
 from inferd.experiments.shadow_report import ShadowReport
 
@@ -21,7 +22,9 @@ class Promotion:
         return f"{self.variant}, version {self.version}, promoted to {to}"
 
 
-def why_not(report: Report | ShadowReport, variant: str, *, is_control: bool, must_be_better: bool = True) -> str:
+def why_not(
+    report: Report | ShadowReport | BanditReport, variant: str, *, is_control: bool, must_be_better: bool = True
+) -> str:
     """What speaks against promoting ``variant``; "" when nothing does.
 
     A treated variant must be better in a metric, unless that is not what was asked, worse in none, and inside every

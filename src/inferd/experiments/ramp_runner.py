@@ -13,6 +13,7 @@ from inferd.core.errors import InferdError, StoreUnavailable
 from inferd.experiments.control import ExperimentControl
 from inferd.experiments.definition import Experiment
 from inferd.experiments.definition_store import What
+from inferd.experiments.pace import look_regularly
 from inferd.experiments.promotion import Promotion
 from inferd.experiments.ramp import Decision, Evidence, decide
 from inferd.experiments.registry import Entry, ExperimentRegistry
@@ -21,9 +22,6 @@ from inferd.serving.engine import Engine
 
 logger = logging.getLogger("inferd.experiments")
 
-TICK_S = 1.0
-MOST_LOOKING = 20
-"""A look takes at most one part in so many of the time, however much there is to see."""
 WHO = "ramp"
 
 
@@ -70,24 +68,10 @@ class RampRunner:
         self._threads = threads
         self._notify = notify
         self._now_ms = now_ms
-        self._due_s: dict[str, float] = {}
 
     async def run(self) -> None:
         """Look at each ramp when it is time, until cancelled."""
-        while True:
-            await asyncio.sleep(TICK_S)
-            for entry in self._registry.entries:
-                ramp = entry.experiment.ramp
-                if ramp is not None and entry.state == "running":
-                    await self._look_when_due(entry, ramp.every_s)
-
-    async def _look_when_due(self, entry: Entry, every_s: float) -> None:
-        began_s = time.monotonic()
-        if began_s < self._due_s.setdefault(entry.experiment.id, began_s + every_s):
-            return
-        await self.look(entry)
-        took_s = time.monotonic() - began_s
-        self._due_s[entry.experiment.id] = began_s + max(every_s, MOST_LOOKING * took_s)
+        await look_regularly(self._registry, _every_s, self.look)
 
     async def look(self, entry: Entry) -> Decision | None:
         """Look at one ramp now. What fails is told in the log and tried again at the next look, which gives None."""
@@ -178,3 +162,7 @@ class RampRunner:
                 self._now_ms(),
             )
             self._notify(experiment.ramp.webhook, notice)
+
+
+def _every_s(entry: Entry) -> float | None:
+    return entry.experiment.ramp.every_s if entry.experiment.ramp is not None else None

@@ -17,7 +17,7 @@ from inferd.experiments.definition import Experiment, Shadow
 from inferd.experiments.definition_toml import read_experiment
 from inferd.experiments.events import Put
 from inferd.experiments.live import LiveExperiment, ModelExperiments
-from inferd.experiments.position import UNSTARTED, Position, at_position
+from inferd.experiments.position import UNSTARTED, Position
 from inferd.experiments.shadows import Shadows
 from inferd.experiments.target import find_ticket
 from inferd.serving.engine import Engine
@@ -95,7 +95,7 @@ class ExperimentRegistry:
     ) -> Entry:
         """Know ``experiment``, in place of one with its id. It runs if it should and the models that are served permit
         it; else it is kept as invalid, with the reason."""
-        live = LiveExperiment(at_position(experiment, position), self._put, self._shadows_of(experiment))
+        live = LiveExperiment(experiment, self._put, self._shadows_of(experiment), position)
         entry = Entry(experiment, origin, state, reason, live, version, position)
         if state == "running":
             try:
@@ -132,10 +132,11 @@ class ExperimentRegistry:
         self._install()
 
     def move(self, experiment_id: str, position: Position, reason: str) -> Entry:
-        """Let a ramp that runs go to ``position``, from the next request on; ``reason`` tells why it is held there."""
+        """Let a ramp or a bandit that runs go to ``position``, from the next request on; ``reason`` tells why a ramp is
+        held there."""
         entry = self.get(experiment_id)
         entry.position = position
-        entry.live.assign_by(at_position(entry.experiment, position))
+        entry.live.assign_by(entry.experiment, position)
         if entry.state == "running":
             entry.reason = reason
         return entry

@@ -124,6 +124,17 @@ def _comparisons(
 ) -> tuple[Comparison, ...]:
     pairs = list(product(metrics, range(1, len(experiment.variants))))
     estimates = [_estimate(experiment, summary, metric, treated) for metric, treated in pairs]
+    return judged(experiment, pairs, estimates, days, alarm_p)
+
+
+def judged(
+    experiment: Experiment,
+    pairs: Sequence[tuple[Metric, int]],
+    estimates: Sequence[Estimate],
+    days: float | None,
+    alarm_p: float | None,
+) -> tuple[Comparison, ...]:
+    """A verdict on each estimate, of a metric and the number of a variant, all of them corrected together."""
     known = [i for i, found in enumerate(estimates) if found.p is not None]
     raised = corrected([p for found in estimates if (p := found.p) is not None], experiment.analysis.correction)
     p_values = dict(zip(known, raised, strict=True))

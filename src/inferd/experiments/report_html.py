@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from inferd.experiments.answers import AnswerComparison
+from inferd.experiments.bandits.report import BanditReport
+from inferd.experiments.bandits.report_html import bandit_sections
 from inferd.experiments.comparison import Interval
 from inferd.experiments.html_page import number, page, row
 from inferd.experiments.report import Comparison, Report
@@ -17,10 +20,12 @@ only for a single look planned in advance. A bar that crosses the line at 0 leav
 difference."""
 
 
-def report_html(report: Report | ShadowReport) -> str:
+def report_html(report: Report | ShadowReport | BanditReport) -> str:
     """The page. Names from the definition are escaped."""
     if isinstance(report, ShadowReport):
         return shadow_report_html(report)
+    if isinstance(report, BanditReport):
+        return _bandit_html(report)
     days = "" if report.days is None else f", over {report.days:,.1f} days"
     crossed = f" {report.crossed_units:,} seen in several variants are left out." if report.crossed_units else ""
     variants = "".join(row(v.name, f"{v.units:,}", f"{v.share:.2%}", f"{v.planned:.2%}") for v in report.variants)
@@ -31,7 +36,18 @@ def report_html(report: Report | ShadowReport) -> str:
         f'<p class="verdict {"void" if report.split_alarm else ""}">{split}</p>',
         *map(_section, report.comparisons),
         _guardrails(report),
-        _automatic(report),
+        _automatic(report.automatic, report.answers),
+        shadow_sections(report.shadows),
+        f'<p class="note">{_NOTE.format(level=f"{1 - report.alpha:.0%} in all")}</p>',
+    )
+    return page(f"Experiment {report.experiment}", "\n".join(parts))
+
+
+def _bandit_html(report: BanditReport) -> str:
+    parts = (
+        bandit_sections(report),
+        *map(_section, report.comparisons),
+        _automatic(report.automatic, ()),
         shadow_sections(report.shadows),
         f'<p class="note">{_NOTE.format(level=f"{1 - report.alpha:.0%} in all")}</p>',
     )
@@ -46,20 +62,18 @@ def _guardrails(report: Report) -> str:
     return f"<section><h2>Guardrails</h2>{rails}</section>" if rails else ""
 
 
-def _automatic(report: Report) -> str:
+def _automatic(automatic: Sequence[Comparison], answers: Sequence[AnswerComparison]) -> str:
     """What is measured without feedback, one line a comparison."""
-    if not (report.automatic or report.answers):
+    if not (automatic or answers):
         return ""
     rows = [
         row(each.metric, each.variant, number(each.estimate.control), number(each.estimate.treated), each.verdict)
-        for each in report.automatic
+        for each in automatic
     ]
-    rows += [
-        row(f"{each.kind}s", each.variant, "", f"{each.distance:.3f} apart", _chance(each)) for each in report.answers
-    ]
+    rows += [row(f"{each.kind}s", each.variant, "", f"{each.distance:.3f} apart", _chance(each)) for each in answers]
     rows += [
         row(f"label {share.label}", each.variant, f"{share.control:.1%}", f"{share.treated:.1%}", "")
-        for each in report.answers
+        for each in answers
         for share in each.shares
     ]
     head = "<tr><th></th><th>variant</th><th>control</th><th>variant's</th><th></th></tr>"

@@ -14,10 +14,12 @@ from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.exc import DataError
 
 from inferd.core.errors import StoreUnavailable
+from inferd.experiments.bandits.decisions import Decisions
+from inferd.experiments.bandits.decisions_store import context_text, read_stored_decisions
 from inferd.experiments.columns import Columns
 from inferd.experiments.columns_store import read_stored_columns
 from inferd.experiments.database import RETRY_AFTER_S, answering, open_database
-from inferd.experiments.definition import Experiment
+from inferd.experiments.definition import Experiment, Metric
 from inferd.experiments.events import Event, Exposure, Feedback, ShadowOutcome, UnstorableEvents
 from inferd.experiments.shadow_report import ShadowRecord
 from inferd.experiments.shadow_store import insert_shadow_outcomes, read_shadows
@@ -63,6 +65,7 @@ class Store:
                 "propensity": each.propensity,
                 "label": each.label,
                 "score": each.score,
+                "context": context_text(each.context),
             }
             for each in batch
         ]
@@ -120,6 +123,10 @@ class Store:
         """See ``read_stored_columns``."""
         return read_stored_columns(self._engine, experiment, since_ms)
 
+    def decisions(self, experiment: Experiment, metrics: Sequence[Metric]) -> Decisions:
+        """See ``read_stored_decisions``."""
+        return read_stored_decisions(self._engine, experiment, metrics)
+
     def shadows(self, experiment: Experiment, since_ms: int = 0) -> Mapping[str, ShadowRecord]:
         """See ``read_shadows``."""
         return read_shadows(self._engine, experiment, since_ms)
@@ -168,4 +175,5 @@ def _feedback_row(feedback: Feedback, experiment: str, unit: str) -> dict[str, A
         "metric": feedback.metric,
         "value": feedback.value,
         "at_ms": feedback.at_ms,
+        "prediction_id": feedback.prediction_id or None,
     }

@@ -20,6 +20,7 @@ PREDICTIONS = Table(
     Column("propensity", Float(53)),
     Column("label", String(64)),
     Column("score", Float(53)),
+    Column("context", Text),
     Index("predictions_of_experiment", "experiment", "at_ms"),
 )
 UNITS = Table(
@@ -68,6 +69,7 @@ FEEDBACK = Table(
     Column("metric", String(128), nullable=False),
     Column("value", Float(53), nullable=False),
     Column("at_ms", BigInteger, nullable=False),
+    Column("prediction_id", String(36)),
     Index("feedback_of_experiment", "experiment"),
 )
 DEFINITIONS = Table(
@@ -83,6 +85,7 @@ DEFINITIONS = Table(
     Column("step_ms", BigInteger, nullable=False),
     Column("started_ms", BigInteger, nullable=False),
     Column("promotion", Text, nullable=False),
+    Column("learned", Text, nullable=False),
 )
 CHANGES = Table(
     "experiment_changes",

@@ -32,6 +32,15 @@ def write_experiments(page: Page, registry: ExperimentRegistry) -> None:
         ],
     )
     page.gauges(
+        "inferd_experiment_share",
+        "The share of the experiment's requests that a variant gets now, which a bandit changes.",
+        [
+            (labels(experiment=entry.experiment.id, variant=variant.name), share)
+            for entry in running
+            for variant, share in zip(entry.experiment.variants, entry.live.experiment.shares, strict=True)
+        ],
+    )
+    page.gauges(
         "inferd_experiment_coverage",
         "The share of units that takes part.",
         [(labels(experiment=entry.experiment.id), entry.live.experiment.coverage) for entry in running],

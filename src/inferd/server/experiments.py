@@ -8,11 +8,13 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from inferd.core.errors import InvalidRequest
+from inferd.experiments.bandits.learned import bandit_of
 from inferd.experiments.control import ExperimentControl
 from inferd.experiments.definition import Experiment
 from inferd.experiments.definition_store import Change
 from inferd.experiments.definition_toml import experiment_of, values_of
 from inferd.experiments.live import LiveExperiment
+from inferd.experiments.position import learned_at
 from inferd.experiments.registry import Entry, ExperimentRegistry
 from inferd.experiments.shadows import RESULTS
 from inferd.server.admin import who
@@ -153,6 +155,7 @@ def _details(entry: Entry) -> dict[str, Any]:
         "coverage": live.experiment.coverage,
         "mode": experiment.mode,
         **({"ramp": _ramp(entry)} if experiment.steps else {}),
+        **({"bandit": _bandit(entry)} if experiment.bandit is not None else {}),
         "variants": [
             {
                 "name": variant.name,
@@ -161,7 +164,7 @@ def _details(entry: Entry) -> dict[str, Any]:
                 "requests": live.assigned[variant.name],
                 "fallbacks": live.fallbacks[variant.name],
             }
-            for variant, share in zip(experiment.variants, experiment.shares, strict=True)
+            for variant, share in zip(experiment.variants, live.experiment.shares, strict=True)
         ],
         **_shadows(live),
         "unassigned": dict(live.unassigned),
@@ -178,6 +181,16 @@ def _ramp(entry: Entry) -> dict[str, Any]:
         "started_ms": position.started_ms,
         "held": entry.state == "running" and bool(entry.reason),
     }
+
+
+def _bandit(entry: Entry) -> dict[str, Any]:
+    """What it goes by: how many rewards each variant had when that was learned, and what they were on average."""
+    learned = learned_at(entry.experiment, entry.position)
+    policy = {"policy": bandit_of(entry.experiment).policy}
+    if learned is None:
+        return policy
+    found = zip(entry.experiment.variants, learned.rewards, learned.averages, strict=True)
+    return {**policy, "learned": {each.name: {"rewards": count, "average": mean} for each, count, mean in found}}
 
 
 def _shadows(live: LiveExperiment) -> dict[str, Any]:

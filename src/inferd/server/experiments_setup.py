@@ -1,7 +1,9 @@
-"""Open what experiments need: their definitions, the store, the log before it, and what climbs ramps."""
+"""Open what experiments need: their definitions, the store, the log before it, what climbs ramps and lets bandits
+learn."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -30,6 +32,7 @@ class Experiments:
         """``models`` gives everyone what an experiment found. Raises ``ConfigError`` for a definition or a store that
         cannot be read, and ``MissingExtra``."""
         try:
+            from inferd.experiments.bandits.runner import BanditRunner
             from inferd.experiments.control import ExperimentControl
             from inferd.experiments.database import open_database
             from inferd.experiments.definition_store import DefinitionStore
@@ -54,6 +57,7 @@ class Experiments:
         control = self.control = ExperimentControl(registry, decided, self._threads, giver(models))
         judge = Judge(self._log, self._store)
         self.ramps = RampRunner(engine, registry, control, judge.evidence, self._threads, self._webhooks.notify)
+        self.bandits = BanditRunner(registry, control, judge.learned, self._threads)
         self._follower = Follower(decided, control.follow)
         control.load(files)
         window_s = settings.feedback_window_h * 3600
@@ -80,7 +84,7 @@ class Experiments:
 
     async def run(self) -> None:
         """What goes on while the server serves, until cancelled."""
-        await self.ramps.run()
+        await asyncio.gather(self.ramps.run(), self.bandits.run())
 
     def write_metrics(self, page: Page) -> None:
         """Add what a scrape tells of experiments and of the exposures' way to the store; on any thread."""
