@@ -126,7 +126,8 @@ def mlflow_binary(folder: Path) -> Built:
     class Photos(PythonModel):
         def predict(self, context, model_input, params=None):
             found = [str(list(bytes(photo[:4]))) for photo in model_input["photo"]]
-            return pd.DataFrame({"size": list(map(len, model_input["photo"])), "first": found, "n": model_input["n"]})
+            sizes = list(map(len, model_input["photo"]))
+            return pd.DataFrame({"size": sizes, "first": found, "n": model_input["n"], "copy": model_input["photo"]})
 
     set_model(Photos())
     """

@@ -21,7 +21,8 @@ class ModelMetadata:
     """What a runtime found out about a model while loading it, for people and for ``/model/info``.
 
     ``platform`` is the Open Inference Protocol's name of the format. ``classes`` and ``feature_names`` are empty
-    where the artefact has none. ``binary_inputs`` are those of BYTES of which it says that they are no text.
+    where the artefact has none. ``binary_inputs`` and ``binary_outputs`` are those of BYTES that are known to be no
+    text.
     ``provenance`` holds what the artefact says of its origin, as text.
     """
 
@@ -31,6 +32,7 @@ class ModelMetadata:
     classes: tuple[Any, ...] = ()
     feature_names: tuple[str, ...] = ()
     binary_inputs: tuple[str, ...] = ()
+    binary_outputs: tuple[str, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -473,7 +473,8 @@ def test_bytes_may_be_written_as_everywhere_in_inferd(pair):
     for cell in (PHOTO, {"b64": PHOTO}):
         body = {"dataframe_records": [{"photo": cell, "n": 1}]}
         answer = ours.post("/invocations", json.dumps(body).encode(), JSON)
-        assert json.loads(answer.body)["predictions"] == [{"size": 4, "first": "[255, 0, 104, 105]", "n": 1}]
+        (row,) = json.loads(answer.body)["predictions"]
+        assert row == {"size": 4, "first": "[255, 0, 104, 105]", "n": 1, "copy": f"{PHOTO}\n"}
 
 
 def test_the_probes_are_those_of_mlflows_own_server(pair):

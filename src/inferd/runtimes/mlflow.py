@@ -17,7 +17,7 @@ from inferd.core.config import ModelConfig
 from inferd.core.errors import InvalidInput, InvalidRequest, LoadFailed, MissingExtra
 from inferd.core.tensors import Signature, TensorSpec, compile_check, datatype_name
 from inferd.runtimes.configured import configured_signature, is_batchable, only_cpu
-from inferd.runtimes.mlflow_schema import Reading, declared_outputs, reading, tensors_of
+from inferd.runtimes.mlflow_schema import Reading, binary_names, declared_outputs, reading, tensors_of
 from inferd.runtimes.mlflow_trust import FILE, check_trust, is_library
 from inferd.runtimes.tensorflow import load_compiler_first
 from inferd.runtimes.user_code import loading, readable
@@ -46,6 +46,7 @@ class MLflowModel:
         schema = meta.get_params_schema()
         self._parameters = {parameter.name for parameter in schema} if schema else set()
         self._reading = reading(meta, config)
+        self._binary_outputs: tuple[str, ...] = ()
         saved = _saved(self._reading, function.input_example)
         self.signatures = configured_signature(self._reading.specs, self._outputs(saved), config)
         signature = next(iter(self.signatures.values()))
@@ -53,7 +54,7 @@ class MLflowModel:
         self.batchable = is_batchable(signature, config) and (self._is_library or bool(config.batchable))
         rows = saved or (self._reading.made_up() if self._reading.dates else None)
         self.example = _fitting(rows, signature, batchable=self.batchable) if rows else None
-        self.metadata = _metadata(meta, self._reading.binary)
+        self.metadata = _metadata(meta, self._reading.binary, self._binary_outputs)
 
     def _outputs(self, saved: Arrays | None) -> Sequence[TensorSpec]:
         """What the function answers to two rows: of the example, or made up. What it declares, if it refuses these."""
@@ -63,13 +64,15 @@ class MLflowModel:
             rows = {name: np.take(array, np.arange(2) % len(array), axis=0) for name, array in rows.items()}
         declared = declared_outputs(self._function.metadata.get_output_schema())
         try:
-            answer = tensors_of(self._function.predict(self._reading.read(rows)))
+            made = self._function.predict(self._reading.read(rows))
+            answer = tensors_of(made)
         # Whatever the function raises, made-up rows may be the reason.
         except Exception as error:
             if declared:
                 return declared
             hint = "" if saved else "; save it with an input_example, or with the outputs in its signature"
             raise LoadFailed(f"the model fails on two rows of example values{hint}: {readable(error, FILE)}") from error
+        self._binary_outputs = binary_names(made)
         shapes = {spec.name: spec.shape for spec in declared}
         return [_spec(name, array, shapes.get(name)) for name, array in answer.items()]
 
@@ -193,7 +196,7 @@ def _spec(name: str, array: np.ndarray, declared: tuple[int, ...] | None) -> Ten
     return TensorSpec(name, datatype_name(array.dtype), shape if array.ndim else ())
 
 
-def _metadata(meta: Any, binary: tuple[str, ...]) -> ModelMetadata:
+def _metadata(meta: Any, binary_inputs: tuple[str, ...], binary_outputs: tuple[str, ...]) -> ModelMetadata:
     import mlflow
 
     flavours = [name for name in meta.flavors if name != "python_function"]
@@ -208,7 +211,8 @@ def _metadata(meta: Any, binary: tuple[str, ...]) -> ModelMetadata:
     return ModelMetadata(
         runtime_version=mlflow.__version__,
         platform="mlflow",
-        binary_inputs=binary,
+        binary_inputs=binary_inputs,
+        binary_outputs=binary_outputs,
         provenance={key: str(value) for key, value in told.items() if value},
     )
 

@@ -190,6 +190,19 @@ def declared_outputs(schema: Any) -> tuple[TensorSpec, ...]:
 
 def tensors_of(answer: Any) -> dict[str, np.ndarray]:
     """A function's answer as tensors by name. Raises ``ExecutionFailed`` for one that no tensors hold."""
+    return {name: _values(values) for name, values in _named(answer).items()}
+
+
+def binary_names(answer: Any) -> tuple[str, ...]:
+    """The parts of a function's answer that are bytes, not text."""
+    return tuple(
+        name
+        for name, values in _named(answer).items()
+        if (items := np.asarray(values, dtype=object).ravel().tolist()) and all(type(item) is bytes for item in items)
+    )
+
+
+def _named(answer: Any) -> dict[str, Any]:
     import pandas
 
     if isinstance(answer, list) and answer and all(isinstance(row, dict) for row in answer):
@@ -198,7 +211,7 @@ def tensors_of(answer: Any) -> dict[str, np.ndarray]:
         answer = {UNNAMED if answer.name is None else answer.name: answer}
     if not isinstance(answer, (dict, pandas.DataFrame)):
         answer = {UNNAMED: answer}
-    return {str(name): _values(values) for name, values in answer.items()}
+    return {str(name): values for name, values in answer.items()}
 
 
 def _values(values: Any) -> np.ndarray:

@@ -5,7 +5,8 @@ Format: MLflow, "Deploy MLflow Model as a Local Inference Server". Of its conten
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import base64
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -123,10 +124,34 @@ def _replies(servable: Servable) -> dict[Form, Reply]:
     """One output is bare, unless an MLflow model gave it a name: then its answer is a data frame, here as there."""
     names = servable.default_outputs or servable.signature.output_names
     by_name = servable.metadata.platform == "mlflow" and names != (_UNNAMED,)
-    replies = {form: JsonReply(names, form, servable.config.nan, by_name=by_name) for form in get_args(Form)}
-    if servable.batchable:
-        return dict(replies)
-    return {**replies, "rows": _FrameReply(names, replies["rows"], replies["whole"])}
+    made = {form: JsonReply(names, form, servable.config.nan, by_name=by_name) for form in get_args(Form)}
+    replies: dict[Form, Reply] = {**made}
+    if not servable.batchable:
+        replies["rows"] = _FrameReply(names, made["rows"], made["whole"])
+    if binary := servable.metadata.binary_outputs:
+        return {form: _Base64Reply(binary, reply) for form, reply in replies.items()}
+    return replies
+
+
+class _Base64Reply:
+    """The outputs ``binary`` as MLflow writes bytes: base64, broken into lines."""
+
+    def __init__(self, binary: Sequence[str], reply: Reply) -> None:
+        self.content_type = reply.content_type
+        self._binary = binary
+        self._reply = reply
+
+    def encode(self, outputs: Mapping[str, np.ndarray]) -> tuple[bytes, bytes]:
+        """See ``Reply`` of the shared endpoint."""
+        written = {name: _base64(outputs[name]) for name in self._binary if name in outputs}
+        return self._reply.encode({**outputs, **written})
+
+
+def _base64(array: np.ndarray) -> np.ndarray:
+    """Text for BYTES; an item that is text after all is taken as its UTF-8."""
+    items = np.empty(array.size, dtype=object)
+    items[:] = [base64.encodebytes(item.encode() if isinstance(item, str) else item) for item in array.ravel().tolist()]
+    return items.reshape(array.shape)
 
 
 class _FrameReply:
