@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from inferd.core.errors import ConfigError, InvalidRequest, LoadFailed
+from inferd.core.errors import ConfigError, InvalidRequest
 from inferd.core.tensors import Signature, TensorSpec, compile_check
+from inferd.core.whole_file import whole_file
 from inferd.repository.artefact import has_file
 from inferd.repository.warmup import as_tensor
 
@@ -61,11 +62,8 @@ def write_golden(file: Path, inputs: Tensors, outputs: Tensors) -> None:
         for prefix, named in ((_INPUT, inputs), (_OUTPUT, outputs))
         for name, array in named.items()
     }
-    try:
-        with file.open("wb") as out:
-            np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
-    except OSError as error:
-        raise LoadFailed(f"{file} cannot be written: {error.strerror}") from None
+    with whole_file(file) as out:
+        np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
 
 
 def _read_npz(file: Path) -> tuple[Tensors, Tensors]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inferd.core.errors import ConfigError, LoadFailed
+from inferd.core.whole_file import whole_file
 from inferd.repository.artefact import has_file
 
 NAME = "manifest.json"
@@ -17,15 +18,14 @@ _FORMAT = "inferd-manifest/1"
 def write_manifest(folder: Path) -> int:
     """Write the manifest of a version folder, over an older one; returns how many files it names.
 
-    Raises ``ConfigError`` when there is nothing to seal.
+    Raises ``ConfigError`` when there is nothing to seal, and ``LoadFailed`` when the disk refuses.
     """
     files = {name: _sha256(path) for name, path in _files(folder) if has_file(path)}
     if not files:
         raise ConfigError(f"{folder} holds no file to seal")
     text = json.dumps({"format": _FORMAT, "files": files}, indent=1, sort_keys=True)
-    partial = folder / f".{NAME}.partial"
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.rename(folder / NAME)
+    with whole_file(folder / NAME) as file:
+        file.write(text.encode() + b"\n")
     return len(files)
 
 
