@@ -108,6 +108,8 @@ def test_the_longest_unasked_makes_room_for_another(tmp_path):
         assert served.state(1)[0] == served.state(3)[0] == "READY"
         assert served.predict(2) == (200, 2)
         assert served.loads() == ["1", "2", "3", "2"]
+        assert served.process.ask("POST", "/admin/rescan", "", JSON)[0] == 202
+        assert served.state(2) == ("READY", "")
         history = json.loads(served.process.ask("GET", "/admin/models/m2/history")[2])["history"]
         assert any(each["event"] == "unloaded" and "needs its memory" in each["why"] for each in history)
 

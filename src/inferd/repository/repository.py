@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from inferd.core.errors import (
@@ -18,15 +17,16 @@ from inferd.core.errors import (
     InferdError,
     LoadFailed,
     MissingExtra,
-    ModelNotFound,
     OutOfMemory,
 )
 from inferd.core.lifecycle import VersionState
+from inferd.repository.artefact import print_of
 from inferd.repository.desired import WantedModel
 from inferd.repository.loader import LoadedVersion, load_version
 from inferd.repository.memory import give_back
 from inferd.repository.reconcile import Attempt, Load, next_action
 from inferd.repository.record import CHANGED, COMING, VersionRecord
+from inferd.repository.records import VersionRecords
 from inferd.repository.residency import Residency, version_bytes
 from inferd.repository.servables import make_servable
 from inferd.repository.state import HistoryEvent, StateStore, now_ms
@@ -34,7 +34,7 @@ from inferd.repository.threads import in_thread
 from inferd.repository.waiters import Waiters
 from inferd.serving.engine import Engine
 from inferd.serving.servable import Servable
-from inferd.serving.table import Table, VersionStatus
+from inferd.serving.table import Table
 from inferd.telemetry.metrics import Metrics
 
 logger = logging.getLogger("inferd.repository")
@@ -83,7 +83,7 @@ class ModelRepository:
         self._tasks: dict[str, set[asyncio.Task[None]]] = {}
         self.wanted: dict[str, WantedModel] = {}
         self.labels: dict[str, dict[str, int]] = {}
-        self._by_model: dict[str, list[VersionRecord]] = {}
+        self._records = VersionRecords()
         for model in wanted:
             if model.problem and not model.there:
                 logger.warning("%s is ignored: %s", model.origin, model.problem)
@@ -91,13 +91,13 @@ class ModelRepository:
             self.wanted[model.name] = model
             self._add_problems(model, initial=True)
             for version in sorted(model.versions):
-                self._new_record(model, version, initial=True).dormant = model.config.lifecycle.load == "lazy"
+                self._records.begin(model, version, initial=True).dormant = model.config.lifecycle.load == "lazy"
         self._publish()
 
     @property
     def records(self) -> list[VersionRecord]:
         """All of them, those of one model together, by version."""
-        return [record for records in self._by_model.values() for record in records]
+        return self._records.all()
 
     async def load_all(self) -> None:
         """Load every pending version, several at a time; each is served as soon as it is ready."""
@@ -114,7 +114,7 @@ class ModelRepository:
         self.wanted = {model.name: model for each in wanted if (model := self._readable(each)) is not None}
         for model in self.wanted.values():
             known = before.get(model.name)
-            for record in self._of(model.name):
+            for record in self._records.of(model.name):
                 same = known is not None and (known.config, known.origin) == (model.config, model.origin)
                 failed = record.state is VersionState.FAILED
                 if record.version in model.problems:
@@ -124,7 +124,7 @@ class ModelRepository:
                 _look_for_change(record, model)
             self._add_problems(model)
         for name in {*before, *self.wanted}:
-            self._forget(name)
+            self._records.forget(name, self.wanted.get(name))
             self._step(name)
         self._publish()
 
@@ -142,7 +142,7 @@ class ModelRepository:
     def reload(self, name: str, version: int | None, *, changed_only: bool = False) -> None:
         """Load the versions that are served (or one of them) again, beside those that serve; or only those whose files
         have changed."""
-        for record in self._of(name):
+        for record in self._records.of(name):
             if version in (None, record.version) and not record.dormant and (record.changed or not changed_only):
                 record.current = False
         self._step(name)
@@ -198,9 +198,6 @@ class ModelRepository:
                 blocking.append(record.describe())
         return blocking
 
-    def _of(self, name: str) -> list[VersionRecord]:
-        return self._by_model.get(name, [])
-
     def _step(self, name: str) -> None:
         """Take every step that can be taken now."""
         model = self.wanted.get(name)
@@ -208,7 +205,7 @@ class ModelRepository:
         hopeless = [Attempt(version, VersionState.FAILED) for version in model.problems] if model is not None else []
         desired = frozenset((*model.versions, *model.problems)) if model is not None else frozenset()
         while not self._closing:
-            records = list(self._of(name))
+            records = self._records.of(name)
             attempts = [*map(_attempt, records), *hopeless]
             transition = model.config.lifecycle.transition if model is not None else "availability-preserving"
             action = next_action(desired, attempts, transition)
@@ -216,9 +213,9 @@ class ModelRepository:
                 return
             if isinstance(action, Load):
                 assert model is not None
-                record = self._new_record(model, action.version)
+                record = self._records.begin(model, action.version)
                 # What nobody has asked for yet is not asked for more often because it has a new version.
-                asked = any(each.loads_or_serves for each in self._of(name) if each is not record)
+                asked = any(each.loads_or_serves for each in self._records.of(name) if each is not record)
                 record.dormant = model.config.lifecycle.load == "lazy" and not asked
                 if not record.dormant:
                     self._start_loading(record)
@@ -245,52 +242,22 @@ class ModelRepository:
         task.add_done_callback(done)
         return task
 
-    def _new_record(self, model: WantedModel, version: int, *, initial: bool = False) -> VersionRecord:
-        """A record beside the one that serves the version, if any, and instead of one that no longer does."""
-        earlier = [each for each in self._of(model.name) if each.version == version]
-        gone = [each for each in earlier if each.state in (VersionState.FAILED, VersionState.UNLOADED)]
-        attempt = max((each.attempt for each in gone if each.current and each.retry_at), default=0) + 1
-        records = [each for each in self._of(model.name) if each not in gone]
-        record = VersionRecord(model.config, version, model.versions[version], attempt, initial)
-        record.print = model.prints.get(version, ())
-        self._by_model[model.name] = sorted([*records, record], key=lambda each: each.version)
-        return record
-
     def _add_problems(self, model: WantedModel, *, initial: bool = False) -> None:
         """A failed record for each version that cannot even be tried."""
         for version, reason in sorted(model.problems.items()):
-            known = [each for each in self._of(model.name) if each.version == version]
+            known = [each for each in self._records.of(model.name) if each.version == version]
             if any(each.reason == reason or each.state is VersionState.READY for each in known):
                 continue
-            record = VersionRecord(model.config, version, Path(), initial=initial)
-            record.advance(VersionState.FAILED, reason)
+            for each in known:
+                if each.state in COMING and not each.dormant:
+                    self._give_up(each)
+            self._records.refuse(model, version, reason, initial=initial)
             logger.error("%s version %d FAILED: %s", model.name, version, reason)
-            self._by_model[model.name] = [*(each for each in self._of(model.name) if each not in known), record]
-            self._remember(record, "failed", reason)
-
-    def _forget(self, name: str) -> None:
-        """Drop what is over of versions that are neither wanted nor there any more."""
-        model = self.wanted.get(name)
-        keep = {*model.versions, *model.problems, *model.there} if model is not None else set()
-        over = (VersionState.UNLOADED, VersionState.FAILED)
-        wanted = {*model.versions, *model.problems} if model is not None else set()
-
-        def stays(record: VersionRecord) -> bool:
-            if record.dormant:
-                return record.current and record.version in wanted
-            if record.state not in over or record.version in wanted:
-                return True
-            return record.state is VersionState.UNLOADED and record.version in keep
-
-        kept = list(filter(stays, self._of(name)))
-        if kept:
-            self._by_model[name] = kept
-        else:
-            self._by_model.pop(name, None)
+            self._remember(model.name, version, "failed", reason)
 
     def wake(self, model: str, version: int) -> None:
         """See ``LazyLoader``."""
-        for record in self._of(model):
+        for record in self._records.of(model):
             if record.version == version and record.dormant:
                 record.dormant = False
                 self._start_loading(record)
@@ -306,12 +273,10 @@ class ModelRepository:
 
     def _sleep(self, record: VersionRecord, why: str) -> None:
         """Put a dormant record in the place of a version that nobody uses, and free it."""
-        records = self._of(record.model)
-        dormant = VersionRecord(record.config, record.version, record.artefact, dormant=True)
-        records[records.index(record)] = dormant
+        self._records.sleep(record)
         record.advance(VersionState.DRAINING)
         self._publish()
-        self._remember(record, "unloaded", why)
+        self._remember(record.model, record.version, "unloaded", why)
         logger.info("%s version %d UNLOADED: %s", record.model, record.version, why)
         self._start(record.model, self._free(record))
 
@@ -365,7 +330,7 @@ class ModelRepository:
         record.advance(VersionState.READY)
         self._publish()
         took = f"after {time.monotonic() - started:.2f} s"
-        self._remember(record, "ready", took)
+        self._remember(record.model, record.version, "ready", took)
         logger.info("%s version %d READY %s", record.model, record.version, took)
 
     def _give_up(self, record: VersionRecord) -> None:
@@ -374,12 +339,12 @@ class ModelRepository:
         if record.step is not None:
             record.step.cancel()
         self._waiters.notify((record.model, record.version))
-        self._remember(record, "given up", "nobody wants it any more")
+        self._remember(record.model, record.version, "given up", "nobody wants it any more")
         logger.info("%s version %d UNLOADED: nobody wants it any more", record.model, record.version)
 
     def _before(self, record: VersionRecord) -> LoadedVersion | None:
         """The version that serves now and that ``record`` comes after, or beside."""
-        serving = [each.loaded for each in self._of(record.model) if each.loaded is not None]
+        serving = [each.loaded for each in self._records.of(record.model) if each.loaded is not None]
         return max(serving, key=lambda each: each.version) if serving else None
 
     def _failed(self, record: VersionRecord, error: InferdError) -> None:
@@ -393,7 +358,7 @@ class ModelRepository:
             delay_s = FIRST_RETRY_S * RETRY_FACTOR ** (record.attempt - 1)
             record.retry_at = time.monotonic() + delay_s
             asyncio.get_running_loop().call_later(delay_s, self._step, record.model)
-        self._remember(record, "failed", error.message)
+        self._remember(record.model, record.version, "failed", error.message)
         self._publish()
 
     def _load_version(
@@ -411,6 +376,7 @@ class ModelRepository:
             if record.state is VersionState.LOADING:
                 record.advance(state)
 
+        record.print = print_of(record.artefact)
         return load_version(record.config, record.version, record.artefact, on_state, before=before)
 
     async def _retire(self, record: VersionRecord) -> None:
@@ -421,12 +387,10 @@ class ModelRepository:
         if self._closing:
             return
         await self._free(record)
-        self._remember(record, "unloaded", "")
+        self._remember(record.model, record.version, "unloaded", "")
         logger.info("%s version %d UNLOADED", record.model, record.version)
-        self._forget(record.model)
-        others = [each for each in self._of(record.model) if each is not record]
-        if record.version in {each.version for each in others}:
-            self._by_model[record.model] = others
+        self._records.forget(record.model, self.wanted.get(record.model))
+        self._records.retire(record)
         self._publish()
 
     async def _free(self, record: VersionRecord) -> None:
@@ -441,31 +405,12 @@ class ModelRepository:
             await in_thread(give_back)
         record.advance(VersionState.UNLOADED)
 
-    def _remember(self, record: VersionRecord, event: str, why: str) -> None:
-        self._store.record(HistoryEvent(now_ms(), record.model, record.version, event, "inferd", why))
+    def _remember(self, model: str, version: int, event: str, why: str) -> None:
+        self._store.record(HistoryEvent(now_ms(), model, version, event, "inferd", why))
 
     def _publish(self) -> None:
-        """Swap the table for one that shows the records as they are now; of two of one version, the one that serves."""
-        shown: dict[tuple[str, int], VersionRecord] = {}
-        for record in self.records:
-            key = (record.model, record.version)
-            if key not in shown or record.state is VersionState.READY or shown[key].state in _GOING:
-                shown[key] = record
-        self._engine.table = Table(
-            [
-                VersionStatus(
-                    r.model,
-                    r.version,
-                    r.state,
-                    r.reason,
-                    r.servable if r.state not in _GOING else None,
-                    r.loads_on_call,
-                )
-                for r in shown.values()
-            ],
-            self._default_model,
-            self.labels,
-        )
+        """Swap the table for one that shows the records as they are now."""
+        self._engine.table = Table(self._records.statuses(), self._default_model, self.labels)
         self._on_change()
 
 
@@ -492,10 +437,3 @@ def _look_for_change(record: VersionRecord, model: WantedModel) -> None:
 def _attempt(record: VersionRecord) -> Attempt:
     due = bool(record.retry_at) and time.monotonic() >= record.retry_at
     return Attempt(record.version, record.state, record.current, due)
-
-
-def check_known(wanted: Iterable[str], name: str) -> None:
-    """Raise ``ModelNotFound`` for a model that is not in the repository."""
-    if name not in wanted:
-        known = ", ".join(sorted(wanted)) or "none"
-        raise ModelNotFound(f"no model named {name!r} in the repository; there are: {known}")
