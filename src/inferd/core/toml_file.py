@@ -57,6 +57,8 @@ def read_toml(path: Path) -> TomlFile:
         return TomlFile(path, text, tomllib.loads(text))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply") from None
     except ValueError as error:  # UnicodeDecodeError and TOMLDecodeError are both ValueErrors
         raise ConfigError(f"{path}: {error}") from None
 

@@ -42,7 +42,7 @@ def check_manifest(artefact: Path) -> None:
         sealed: dict[str, str] = dict(manifest["files"]) if manifest["format"] == _FORMAT else {}
     except OSError as error:
         raise LoadFailed(f"{NAME} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         sealed = {}
     if not sealed:
         raise LoadFailed(f"{NAME} is none that `inferd seal` wrote; seal the version again, or remove it")

@@ -54,7 +54,13 @@ def test_windows_line_ends_count_as_one_line(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [(b"a = = 1", "line 1"), (b'a = "\xff"', "utf-8"), (b"a = 1\na = 2", "Cannot overwrite")]
+    ("content", "says"),
+    [
+        (b"a = = 1", "line 1"),
+        (b'a = "\xff"', "utf-8"),
+        (b"a = 1\na = 2", "Cannot overwrite"),
+        (b"a = " + b"[" * 100_000, "nested too deeply"),
+    ],
 )
 def test_a_broken_file_is_refused_with_its_name_and_reason(tmp_path: Path, content, says):
     file = tmp_path / "some.toml"

@@ -1,5 +1,6 @@
 """A sealed version is served as it was made, or not at all."""
 
+import json
 import sys
 
 import pytest
@@ -55,6 +56,21 @@ def spoil(version):
     (version / "manifest.json").write_text("{}")
 
 
+def nest(version):
+    (version / "manifest.json").write_text("[" * 100_000)
+
+
+def climb(version):
+    """Name a file outside of the version."""
+    manifest = json.loads((version / "manifest.json").read_text())
+    manifest["files"]["../../../etc/passwd"] = "0" * 64
+    (version / "manifest.json").write_text(json.dumps(manifest))
+
+
+def link(version):
+    (version / "extra.bin").symlink_to("/nowhere")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -62,6 +78,9 @@ def spoil(version):
         (remove, "data/weights.bin is missing"),
         (add, "hooks.py is not in manifest.json"),
         (spoil, "seal the version again"),
+        (nest, "seal the version again"),
+        (climb, "../../../etc/passwd is missing"),
+        (link, "extra.bin is not in manifest.json"),
     ],
 )
 def test_one_changed_byte_keeps_a_version_from_being_served(version, change, words):
