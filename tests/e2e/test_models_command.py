@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import threading
+from hashlib import sha256
 
 import pytest
 from serve_support import CLEAN, INFERD, Process, gated_model
@@ -62,6 +63,26 @@ def test_a_label_whose_version_is_gone_is_told_and_survives_a_restart(tmp_path, 
         assert "label stable lost" in process.command("models", "history", "m")[1]
         assert process.command("models", "label", "m", "stable", "1")[0] == 0
         assert process.predict([[1, 2]], "/models/m/versions/stable/predict")[0] == 200
+
+
+def test_the_history_says_whose_key_it_was_over_a_restart_and_others_are_refused(tmp_path, repository):
+    secrets = {"alice": "admin", "bob": "admin", "carol": "inference"}
+    entries = [f"{name}:{scope}:{sha256(name.encode()).hexdigest()}" for name, scope in secrets.items()]
+    env = {"INFERD_API_KEYS": ",".join(entries)}
+    with Process(tmp_path, "serve", repository, env=env) as process:
+        process.wait_ready()
+        for name, policy in (("alice", "all"), ("bob", "latest")):
+            assert process.command("models", "policy", "m", policy, "--api-key", name)[0] == 0
+        for key in ((), ("--api-key", "nobody"), ("--api-key", "carol")):
+            code, out, error = process.command("models", "policy", "m", "all", *key)
+            assert (code, out, error.count("\n")) == (2, "", 1)
+            assert "key" in error
+        process.signal().exit_code()
+    with Process(tmp_path, "serve", repository, env=env) as process:
+        process.wait_ready()
+        code, out, _ = process.command("models", "history", "m", "--api-key", "alice", "--json")
+        by = [(each["event"], each["who"]) for each in json.loads(out)["history"] if each["event"].startswith("policy")]
+        assert by == [("policy latest", "bob"), ("policy all", "alice")]
 
 
 @pytest.mark.parametrize("arguments", [("load", "no such model"), ("load", "x/../m"), ("label", "m", "a b", "1")])
