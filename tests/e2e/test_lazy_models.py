@@ -91,6 +91,21 @@ def test_many_first_calls_load_once_and_are_all_answered(tmp_path):
         assert served.loads() == ["1"]
 
 
+def test_a_first_call_waits_for_what_takes_the_place_of_the_version_it_waited_for(tmp_path):
+    with Lazy(tmp_path, count=1) as served:
+        model = tmp_path / "models" / "m1"
+        (model / "1" / "model.py").write_text(CODE.replace("NUMBER", "1").replace("sleep(0.2)", "sleep(30)"))
+        answers = []
+        caller = threading.Thread(target=lambda: answers.append(served.predict(1)))
+        caller.start()
+        served.until(lambda: served.loads() == ["1"])
+        shutil.copytree(model / "1", model / "2")
+        (model / "2" / "model.py").write_text(CODE.replace("NUMBER", "2"))
+        assert served.process.ask("POST", "/admin/models/m1/load?wait=false", "", JSON)[0] == 202
+        caller.join(20)
+        assert answers == [(200, 2)]
+
+
 def test_callers_may_be_sent_away_instead_of_waiting(tmp_path):
     with Lazy(tmp_path, "--first-call-wait-s", "0") as served:
         status, headers = served.predict(1)

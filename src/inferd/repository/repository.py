@@ -262,9 +262,11 @@ class ModelRepository:
                 record.dormant = False
                 self._start_loading(record)
 
-    def when_loaded(self, model: str, version: int, callback: Callable[[], None]) -> Callable[[], None] | None:
+    def when_loaded(
+        self, model: str, version: int, callback: Callable[[], None], since_ns: int
+    ) -> Callable[[], None] | None:
         """See ``LazyLoader``."""
-        return self._waiters.add((model, version), callback)
+        return self._waiters.add((model, version), callback, (time.monotonic_ns() - since_ns) / 1e9)
 
     def unload_idle(self) -> None:
         """Let versions sleep that nobody has asked for long enough."""

@@ -17,11 +17,12 @@ class Waiters:
         self._wait_s = wait_s
         self._waiting: dict[Key, dict[Callable[[], None], asyncio.TimerHandle]] = {}
 
-    def add(self, key: Key, callback: Callable[[], None]) -> Callable[[], None] | None:
-        """Wait for ``key``; the answer ends the waiting without a call. None when nobody may wait."""
-        if not self._wait_s:
+    def add(self, key: Key, callback: Callable[[], None], waited_s: float = 0.0) -> Callable[[], None] | None:
+        """Wait for ``key``, after ``waited_s`` of waiting; the answer ends that without a call. None when nobody may wait,
+        or not any longer."""
+        if waited_s >= self._wait_s:
             return None
-        timer = asyncio.get_running_loop().call_later(self._wait_s, self._expire, key, callback)
+        timer = asyncio.get_running_loop().call_later(self._wait_s - waited_s, self._expire, key, callback)
         self._waiting.setdefault(key, {})[callback] = timer
         return partial(self._forget, key, callback)
 

@@ -27,9 +27,11 @@ class LazyLoader(Protocol):
         """Begin to load a dormant version; nothing happens when that has begun."""
         ...
 
-    def when_loaded(self, model: str, version: int, callback: Callable[[], None]) -> Callable[[], None] | None:
-        """Call ``callback`` once the version is loaded, has failed, or that takes too long; the answer cancels the
-        call. None when callers do not wait."""
+    def when_loaded(
+        self, model: str, version: int, callback: Callable[[], None], since_ns: int
+    ) -> Callable[[], None] | None:
+        """Call ``callback`` once the version is loaded, has failed, or the caller who waits ``since_ns`` has waited too
+        long; the answer cancels the call. None when callers do not wait, or this one may not any longer."""
         ...
 
 

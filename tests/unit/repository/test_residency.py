@@ -96,5 +96,6 @@ def test_waiters_are_called_once_when_it_is_over_or_too_late():
             await asyncio.sleep(0.001)
         assert called == ["a", "late"]
         assert Waiters(0).add(("m", 1), lambda: None) is None
+        assert waiters.add(("m", 1), lambda: None, waited_s=0.01) is None
 
     asyncio.run(asyncio.wait_for(scenario(), 20))

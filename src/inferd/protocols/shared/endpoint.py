@@ -26,6 +26,7 @@ from inferd.serving.servable import Servable, Ticket
 logger = logging.getLogger("inferd.protocols")
 
 MAX_TIMEOUT_MS = 86_400_000
+MOST_WAITS = 3
 VERSION = b"inferd-model-version"
 """Request header: the version or label to answer with."""
 DIGEST = b"inferd-model-digest"
@@ -93,8 +94,9 @@ class HotEndpoint:
         self._has_headers = dialect.has_headers
         self._binding = binding or dialect.protocol
 
-    def handle(self, exchange: Exchange, may_wait: bool = True) -> None:
-        """Answer ``exchange``, now or later; never raises. It waits at most once for a version to be loaded."""
+    def handle(self, exchange: Exchange, waits: int = MOST_WAITS) -> None:
+        """Answer ``exchange``, now or later; never raises. It waits at most ``waits`` times for a version to be loaded:
+        another one may have taken its place, or it sleeps again."""
         ticket = None
         try:
             target = self._target if VERSION not in exchange.headers else self._target_by_header(exchange.headers)
@@ -106,18 +108,19 @@ class HotEndpoint:
             request, reply = codec.decode(exchange.body, exchange.headers)
             self._submit(exchange, ticket, request, reply)
         except ModelNotLoaded as error:
-            if not (may_wait and self._wait(exchange, error)):
+            if not (waits and self._wait(exchange, error, waits - 1)):
                 self._give_up(exchange, None, error)
         # The last line of defence: a defect here must not break the connection's other requests.
         except Exception as error:
             self._give_up(exchange, ticket, error)
 
-    def _wait(self, exchange: Exchange, error: ModelNotLoaded) -> bool:
+    def _wait(self, exchange: Exchange, error: ModelNotLoaded, waits: int) -> bool:
         """Handle ``exchange`` again once the version is loaded. False when callers do not wait."""
         loader = self._engine.loader
         if loader is None:
             return False
-        cancel = loader.when_loaded(error.model, error.version, partial(self.handle, exchange, may_wait=False))
+        again = partial(self.handle, exchange, waits)
+        cancel = loader.when_loaded(error.model, error.version, again, exchange.received_ns)
         exchange.on_disconnect = cancel
         return cancel is not None
 
