@@ -18,8 +18,10 @@ class Waiters:
         self._waiting: dict[Key, dict[Callable[[], None], asyncio.TimerHandle]] = {}
 
     def add(self, key: Key, callback: Callable[[], None], waited_s: float = 0.0) -> Callable[[], None] | None:
-        """Wait for ``key``, after ``waited_s`` of waiting; the answer ends that without a call. None when nobody may wait,
-        or not any longer."""
+        """Wait for ``key``, after ``waited_s`` of waiting; the answer ends that without a call.
+
+        None when nobody may wait, or not any longer.
+        """
         if waited_s >= self._wait_s:
             return None
         timer = asyncio.get_running_loop().call_later(self._wait_s - waited_s, self._expire, key, callback)
