@@ -232,6 +232,19 @@ def test_a_new_version_of_a_model_in_use_is_loaded_and_one_of_a_sleeping_model_i
         assert served.predict(2) == (200, 20)
 
 
+def test_the_default_version_is_the_highest_whichever_is_loaded(tmp_path):
+    with Lazy(tmp_path, "--version-policy", "all", count=1) as served:
+        model = tmp_path / "models" / "m1"
+        shutil.copytree(model / "1", model / "2")
+        (model / "2" / "model.py").write_text(CODE.replace("NUMBER", "2"))
+        assert served.process.ask("POST", "/admin/rescan", "", JSON)[0] == 202
+        body = served.process.ask("POST", "/models/m1/versions/1/predict", '{"instances": [[1]]}', JSON)[2]
+        assert json.loads(body) == {"predictions": [1]}
+        assert served.loads() == ["1"]
+        assert served.predict(1) == (200, 2)
+        assert served.loads() == ["1", "2"]
+
+
 def test_models_of_a_lazy_server_may_be_eager(tmp_path):
     shutil.copytree(EXAMPLES / "iris-onnx", tmp_path / "models" / "iris")
     with (tmp_path / "models" / "iris" / "model.toml").open("a") as file:

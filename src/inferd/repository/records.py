@@ -85,6 +85,7 @@ class VersionRecords:
                 each.reason,
                 each.servable if each.state not in _GOING else None,
                 each.loads_on_call,
+                each.dormant and not each.reason,
             )
             for each in shown.values()
         ]

@@ -25,7 +25,7 @@ _NO_LABELS: Mapping[str, Mapping[str, int]] = {}
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
     """Where one version of a model stands, for the index and for errors; ``servable`` only while READY. A ``dormant``
-    one is loaded, or being loaded, because somebody asks for it."""
+    one is loaded, or being loaded, because somebody asks for it; one that is ``asleep`` waits for that alone."""
 
     model: str
     version: int
@@ -33,6 +33,7 @@ class VersionStatus:
     reason: str = ""
     servable: Servable | None = None
     dormant: bool = False
+    asleep: bool = False
 
     @property
     def available(self) -> bool:
@@ -42,7 +43,8 @@ class VersionStatus:
 
 class Table:
     """Maps a target to the ticket of a ready version. A model's default is the version that its label ``default``
-    points at, ready or not, or else its highest ready one; ``labels`` maps a model's labels to versions."""
+    points at, ready or not, or else its highest that is ready or asleep; ``labels`` maps a model's labels to
+    versions."""
 
     def __init__(
         self,
@@ -61,6 +63,8 @@ class Table:
                     ticket = status.servable.ticket
                     self.tickets[Target(name, version)] = ticket
                     self.tickets[Target(name, None)] = ticket
+                elif status.asleep:  # to be woken, rather than that a lower one answers which happens to be loaded
+                    self.tickets.pop(Target(name, None), None)
         for name, of_model in self.labels.items():
             for label, version in of_model.items():
                 labelled = self.tickets.get(Target(name, version))

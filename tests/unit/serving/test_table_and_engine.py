@@ -5,7 +5,14 @@ import pytest
 
 from inferd.abc import Target
 from inferd.core.config import BatchingConfig, ModelConfig
-from inferd.core.errors import AmbiguousModel, InvalidRequest, ModelNotFound, ModelNotReady, VersionNotFound
+from inferd.core.errors import (
+    AmbiguousModel,
+    InvalidRequest,
+    ModelNotFound,
+    ModelNotLoaded,
+    ModelNotReady,
+    VersionNotFound,
+)
 from inferd.core.lifecycle import VersionState
 from inferd.core.messages import InferenceRequest
 from inferd.execution.batcher import Batcher
@@ -60,6 +67,20 @@ def test_the_default_of_a_model_is_its_highest_ready_version():
         table = Table([ready(first), waiting("m", 2)])
         assert table.tickets[Target("m", None)].servable is first
         assert isinstance(table.explain(Target("m", 2)), ModelNotReady)
+
+    run_virtual(scenario())
+
+
+def test_a_version_that_sleeps_is_woken_rather_than_that_a_lower_one_answers():
+    async def scenario():
+        first, third = make_servable(version=1), make_servable(version=3)
+        asleep = VersionStatus("m", 2, VersionState.PENDING, dormant=True, asleep=True)
+        loading = VersionStatus("m", 2, VersionState.LOADING, dormant=True)
+        table = Table([ready(first), asleep])
+        assert Target("m", None) not in table.tickets
+        assert isinstance(table.explain(Target("m", None)), ModelNotLoaded)
+        assert Table([ready(first), loading]).tickets[Target("m", None)].servable is first
+        assert Table([ready(first), asleep, ready(third)]).tickets[Target("m", None)].servable is third
 
     run_virtual(scenario())
 
