@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from inferd.cli import experiment_evaluate, experiment_report, experiment_server, experiment_simulate
+from inferd.core.errors import ConfigError
 
 
 @click.group()
@@ -74,7 +75,12 @@ def assign(file: str, units: tuple[str, ...], headers: tuple[str, ...], attribut
     from inferd.experiments.assignment import Assigner
     from inferd.experiments.definition_toml import read_experiment
 
-    assigner = Assigner(read_experiment(Path(file)))
+    experiment = read_experiment(Path(file))
+    if experiment.bandit is not None:
+        raise ConfigError(
+            f"{file}: a bandit chooses by what it has learned; inferd experiment show asks a server for that"
+        )
+    assigner = Assigner(experiment)
     named_headers = {name.lower(): value for name, value in _pairs(headers, ":", "--header")}
     named_attributes = dict(_pairs(attributes, "=", "--attribute"))
     for unit in sys.stdin.read().splitlines() if units == ("-",) else units:

@@ -163,6 +163,12 @@ def test_the_report_of_a_log_leaves_bandits_to_evaluate(inferd, definition, log)
     assert "inferd experiment evaluate" in err
 
 
+def test_where_a_bandit_sends_a_unit_no_file_tells(inferd, definition):
+    code, _, err = inferd("experiment", "assign", definition, "user-1")
+    assert code == 2
+    assert "a bandit chooses by what it has learned" in err
+
+
 def test_check_says_what_a_bandit_does(inferd, definition):
     code, out, _ = inferd("experiment", "check", definition)
     assert code == 0

@@ -33,11 +33,11 @@ def read_stored_decisions(engine: Engine, experiment: Experiment, metrics: Seque
         rows = [row for row in _predictions(connection, experiment.id) if row.variant in arms]
         outcomes = _outcomes(connection, experiment.id)
     units = {unit: number for number, unit in enumerate(dict.fromkeys(row.unit for row in rows))}
+    told = _told(rows, outcomes, [metric.column for metric in metrics])
     values = {metric.name: _measured(metric.column, rows) for metric in metrics}
     for metric in metrics:
-        known = values[metric.name]
-        told = _told(metric.column, rows, outcomes)
-        values[metric.name] = np.where(np.isnan(told), known, told)
+        found = told[metric.column]
+        values[metric.name] = np.where(np.isnan(found), values[metric.name], found)
     width = 0 if experiment.bandit is None else len(experiment.bandit.context)
     return Decisions(
         np.array([units[row.unit] for row in rows], np.int64),
@@ -74,19 +74,27 @@ def _outcomes(connection: Connection, experiment: str) -> Sequence[Any]:
     return connection.execute(query.order_by(each.key)).all()
 
 
-def _told(column: str, rows: Sequence[Any], outcomes: Sequence[Any]) -> np.ndarray:
-    """FP64[rows]: the average of the outcomes told under the name ``column``."""
+def _told(rows: Sequence[Any], outcomes: Sequence[Any], columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """FP64[rows] for each of ``columns``: the average of the outcomes told under that name."""
     predictions = {row.prediction_id: number for number, row in enumerate(rows)}
-    firsts = {row.unit: number for number, row in reversed(list(enumerate(rows)))}
-    places = [
-        (predictions.get(each.prediction_id) if each.prediction_id else firsts.get(each.unit), each.value)
-        for each in outcomes
-        if each.metric == column
-    ]
-    found = [(place, value) for place, value in places if place is not None]
-    owner = np.array([place for place, _ in found], np.int64)
-    count = np.bincount(owner, minlength=len(rows))
-    total = np.bincount(owner, np.array([value for _, value in found], np.float64), minlength=len(rows))
+    firsts: dict[str, int] = {}
+    if not all(each.prediction_id for each in outcomes):
+        firsts = {row.unit: number for number, row in reversed(list(enumerate(rows)))}
+    places: dict[str, list[int]] = {column: [] for column in columns}
+    values: dict[str, list[float]] = {column: [] for column in columns}
+    for told_of, unit, column, value in outcomes:
+        place = predictions.get(told_of) if told_of else firsts.get(unit)
+        if place is not None and column in places:
+            places[column].append(place)
+            values[column].append(value)
+    return {column: _average(places[column], values[column], len(rows)) for column in columns}
+
+
+def _average(places: list[int], values: list[float], rows: int) -> np.ndarray:
+    """FP64[rows] of the values at each place; not a number where there is none."""
+    owner = np.array(places, np.int64)
+    count = np.bincount(owner, minlength=rows)
+    total = np.bincount(owner, np.array(values, np.float64), minlength=rows)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
