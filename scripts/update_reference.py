@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from importlib import import_module
 from inspect import cleandoc
 from pathlib import Path
@@ -15,7 +15,7 @@ import click
 from inferd.cli.main import group
 from inferd.core.config import BatchingConfig, ExecutionConfig, InstanceGroup, ModelConfig
 from inferd.core.schema import accepted
-from inferd.server.settings import HINTS, SCHEMA, flag_name, variable_name
+from inferd.server.settings import HINTS, SCHEMA, default_of, flag_name, variable_name
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -41,9 +41,10 @@ separated by commas.
 _MODEL = """
 ## model.toml
 
-Lies in the model's folder, beside its version folders. All of it is optional: what it leaves out is inferred from the
-artefact, or is the server's default for all models (the last settings above). `inferd inspect PATH` prints a complete
-one. `name` renames the model; `[options]` belongs to the runtime alone.
+Lies in the model's folder, beside its version folders, or beside the artefact in a folder without versions. A file
+that is served on its own has none: put the two into a folder, and serve the folder. All of it is optional: what it
+leaves out is inferred from the artefact, or is the server's default for all models (the last settings above).
+`inferd inspect PATH` prints a complete one. `name` renames the model; `[options]` belongs to the runtime alone.
 
 ```toml
 nan = "null"
@@ -69,7 +70,7 @@ def configuration() -> str:
     """The text of docs/configuration.md."""
     rows = [
         f"| `{name}` | `{flag_name(name)}` | `{variable_name(name)}` | {_cell(accepted(HINTS[name]))} | "
-        f"{_default(entry)} | {_cell(entry.metadata['help'])} |"
+        f"{_default(default_of(name))} | {_cell(entry.metadata['help'])} |"
         for name, entry in SCHEMA.items()
     ]
     tables = "".join(_table(title, kind) for title, kind in _tables())
@@ -111,7 +112,7 @@ def _tables() -> list[tuple[str, type]]:
 def _table(title: str, kind: type) -> str:
     hints = get_type_hints(kind)
     rows = [
-        f"| `{entry.name}` | {_cell(accepted(hints[entry.name]))} | {_default(entry)} |"
+        f"| `{entry.name}` | {_cell(accepted(hints[entry.name]))} | {_default(entry.default)} |"
         for entry in fields(kind)
         if kind is not ModelConfig or entry.name in _PLAIN
     ]
@@ -121,10 +122,10 @@ def _table(title: str, kind: type) -> str:
     )
 
 
-def _default(entry: Field[Any]) -> str:
-    if entry.default in (None, "", (), MISSING):
+def _default(value: Any) -> str:
+    if value in (None, "", (), MISSING):
         return "–"
-    return f"`{str(entry.default).lower() if isinstance(entry.default, bool) else entry.default}`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _cell(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from inferd.cli.serve import read_settings
-from inferd.server.settings import FILE_VARIABLE, SCHEMA
+from inferd.server.settings import FILE_VARIABLE, SCHEMA, default_of
 
 
 @click.command(
@@ -19,7 +19,10 @@ Examples:
 def command(config_file: str | None) -> None:
     """Print each setting and its origin: default, file and line, or environment variable."""
     settings, origins = read_settings(config_file, {"paths": None})
-    rows = [(name, _shown(getattr(settings, name)), origins[name]) for name in SCHEMA]
+    values = {name: getattr(settings, name) for name in SCHEMA}
+    rows = [
+        (name, _shown(default_of(name) if value is None else value), origins[name]) for name, value in values.items()
+    ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, origin in rows:
         click.echo(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
@@ -30,4 +33,4 @@ def _shown(value: object) -> str:
         return ",".join(value) or "-"
     if isinstance(value, bool):
         return str(value).lower()
-    return "-" if value in (None, "") else f"{value:g}" if isinstance(value, float) else str(value)
+    return "-" if value == "" else f"{value:g}" if isinstance(value, float) else str(value)

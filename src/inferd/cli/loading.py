@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from inferd.cli.serve import read_settings
-from inferd.core.errors import ConfigError
+from inferd.core.errors import ConfigError, InferdError
 
 if TYPE_CHECKING:
     from inferd.repository.desired import WantedModel
@@ -34,13 +34,21 @@ def find_models(paths: Sequence[str], version_policy: str | None, allow_pickle: 
 
 def load_one(path: str, version_policy: str | None, allow_pickle: bool | None) -> LoadedVersion:
     """The newest wanted version of the only model at ``path``. Raises ``ConfigError`` when there are several."""
-    from inferd.repository.loader import load_version
-
     models = find_models([path], version_policy, allow_pickle)
     if len(models) != 1:
         raise ConfigError(f"{path} holds several models: {', '.join(model.name for model in models)}; name one of them")
     model = models[0]
     if not model.versions:
         raise ConfigError(next(iter(model.problems.values())))
-    version = max(model.versions)
-    return load_version(model.config, version, model.versions[version])
+    return load(model, max(model.versions))
+
+
+def load(model: WantedModel, version: int) -> LoadedVersion:
+    """One version of ``model``; what ``load_version`` raises says which."""
+    from inferd.repository.loader import load_version
+
+    try:
+        return load_version(model.config, version, model.versions[version])
+    except InferdError as error:
+        error.message = f"{model.name} version {version}: {error.message}"
+        raise

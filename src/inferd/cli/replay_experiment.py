@@ -13,21 +13,21 @@ from typing import Any
 import click
 import numpy as np
 
-from inferd.cli.loading import find_models
+from inferd.cli.loading import find_models, load
 from inferd.cli.progress import progress_bar
 from inferd.cli.replay_run import run_requests
 from inferd.core.difference import is_float
 from inferd.core.errors import ConfigError
 from inferd.core.tensors import Tensors
 from inferd.experiments.assignment import Assigner
+from inferd.experiments.automatic import LATENCY
 from inferd.experiments.definition import Experiment
 from inferd.experiments.definition_toml import read_experiment
 from inferd.repository.desired import WantedModel
-from inferd.repository.loader import load_version
 from inferd.server.capture_file import CaptureFile
 from inferd.serving.capture import CapturedRequest
 
-COLUMNS = ("unit", "variant", "timestamp", "request_id", "row", "version", "error", "latency_us", "label", "score")
+COLUMNS = ("unit", "variant", "timestamp", "request_id", "row", "version", "error", "label", "score")
 
 
 def write_log(
@@ -39,14 +39,17 @@ def write_log(
     version_policy: str | None,
     allow_pickle: bool | None,
 ) -> None:
-    """Write what ``inferd experiment report`` reads, a line for each row answered. ``error`` and ``latency_us`` stand
-    in the first line of a request only, so that each request counts once.
+    """Write what ``inferd experiment report`` reads, a line for each row answered. ``error`` stands in the first line
+    of a request only, so that each request counts once. Latency is left out: the variants run one after the other, and
+    the requests of a batch share one time, so a test that takes them for independent would find differences in noise.
 
     Raises ``ConfigError`` for an experiment that cannot be run on a capture, and what loading a version raises.
     """
     if not log.absolute().parent.is_dir():
         raise ConfigError(f"{log}: its folder does not exist")
     experiment = read_experiment(definition)
+    if timed := [metric.name for metric in experiment.metrics if metric.column == LATENCY]:
+        raise ConfigError(f"a replay does not tell a server's latency: leave the metric {timed[0]} out of {definition}")
     models = {model.name: model for model in find_models(paths, version_policy or "all", allow_pickle)}
     places = {variant.name: _place(variant.target, models) for variant in experiment.variants}
     assigned, left_out = _assign(experiment, capture.requests)
@@ -100,7 +103,7 @@ def _assign(
 def _run(
     model: WantedModel, version: int, requests: Sequence[CapturedRequest], concurrency: int
 ) -> list[CapturedRequest]:
-    loaded = load_version(model.config, version, model.versions[version])
+    loaded = load(model, version)
     try:
         with progress_bar() as progress:
             task = progress.add_task(f"{model.name} {version}", total=len(requests))
@@ -112,9 +115,9 @@ def _run(
 def _lines(variant: str, each: CapturedRequest) -> Iterator[list[Any]]:
     unit, ok = each.unit or each.request_id, each.outcome == "ok"
     for row in range(each.rows if ok else 1):
-        first = [int(not ok), each.total_ns // 1000] if row == 0 else ["", ""]
+        error = int(not ok) if row == 0 else ""
         answer = [_label(each.outputs, row), _score(each.outputs, row)] if ok else ["", ""]
-        yield [unit, variant, f"{each.at_ms / 1000:.3f}", each.request_id, row, each.version, *first, *answer]
+        yield [unit, variant, f"{each.at_ms / 1000:.3f}", each.request_id, row, each.version, error, *answer]
 
 
 def _label(outputs: Tensors, row: int) -> Any:

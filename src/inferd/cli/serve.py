@@ -10,7 +10,16 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 from inferd.core.schema import inner
-from inferd.server.settings import FILE_VARIABLE, HINTS, SCHEMA, Settings, flag_name, load_settings, variable_name
+from inferd.server.settings import (
+    FILE_VARIABLE,
+    HINTS,
+    SCHEMA,
+    Settings,
+    default_of,
+    flag_name,
+    load_settings,
+    variable_name,
+)
 
 DEFAULT_FILE = "inferd.toml"
 _METAVARS = {str: "TEXT", int: "INTEGER", float: "NUMBER"}
@@ -41,7 +50,7 @@ def _option(name: str) -> click.Option:
     hint = inner(HINTS[name])
     entry = SCHEMA[name]
     flag = flag_name(name)
-    default = entry.default if entry.default not in ("", (), None) else "none"
+    default = default_of(name) if default_of(name) not in ("", ()) else "none"
     shown = f"{default:g}" if isinstance(default, float) else str(default).lower() if hint is bool else default
     text = f"{entry.metadata['help']} [default: {shown}; {variable_name(name)}]"
     if hint is bool:

@@ -10,6 +10,9 @@ from inferd.core.config import ModelConfig
 from inferd.core.errors import LoadFailed
 from inferd.core.tensors import Signature, TensorSpec, describe
 
+MODEL_TOML = "model.toml in the model's folder; a file alone has none: put both into a folder, and serve the folder"
+"""For errors: where to write what a runtime has to be told."""
+
 
 def configured_signature(
     inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], config: ModelConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inferd.core.config import ModelConfig
 from inferd.core.errors import LoadFailed, MissingExtra
-from inferd.runtimes.configured import reason
+from inferd.runtimes.configured import MODEL_TOML, reason
 
 
 def trusted_types(file: Path, config: ModelConfig, known: Sequence[str] = ()) -> list[str]:
@@ -28,7 +28,7 @@ def trusted_types(file: Path, config: ModelConfig, known: Sequence[str] = ()) ->
     if missing:
         raise LoadFailed(
             f"{file.name} needs types that skops does not trust: {', '.join(missing)}; if you trust them, "
-            f"set options.trusted = {json.dumps(missing)} in model.toml",
+            f"set options.trusted = {json.dumps(missing)} in {MODEL_TOML}",
             untrusted=missing,
         )
     return list(trusted)

@@ -16,7 +16,7 @@ from inferd.abc import ModelMetadata
 from inferd.core.config import ModelConfig
 from inferd.core.errors import LoadFailed, MissingExtra
 from inferd.core.tensors import Signature, TensorSpec, datatype_name, example_inputs
-from inferd.runtimes.configured import configured_signature, intra_op_threads, is_batchable, reason
+from inferd.runtimes.configured import MODEL_TOML, configured_signature, intra_op_threads, is_batchable, reason
 
 Tensors = Mapping[str, np.ndarray]
 # Both archive layouts of torch.export: since 2.7, and before.
@@ -346,7 +346,7 @@ def _described(
         wanted = " and ".join(
             f"[[input]] name = '{name}', datatype = 'FP32', shape = [-1, ...]" for name in names or ["x"]
         )
-        raise LoadFailed(f"{artefact.name} does not tell its inputs: write each into model.toml, as {wanted}")
+        raise LoadFailed(f"{artefact.name} does not tell its inputs: write each, as {wanted}, into {MODEL_TOML}")
     given = {spec.name: spec for spec in config.inputs}
     inputs = [given[name] for name in names or given]
 

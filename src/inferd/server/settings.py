@@ -22,9 +22,18 @@ API_KEYS_VARIABLE = "INFERD_API_KEYS"
 FILE_VARIABLE = "INFERD_CONFIG"
 
 
-def _option(default: Any, text: str, *, least: float | None = None, most: float = math.inf, pattern: str = "") -> Any:
-    """A field of the schema: its help text, its bounds, and the pattern that text must match."""
-    return field(default=default, metadata={"help": text, "least": least, "most": most, "pattern": pattern})
+def _option(
+    default: Any,
+    text: str,
+    *,
+    least: float | None = None,
+    most: float = math.inf,
+    pattern: str = "",
+    unset: str | float | None = None,
+) -> Any:
+    """A field of the schema: its help text, its bounds, the pattern that text must match, and what None comes to."""
+    rules = {"help": text, "least": least, "most": most, "pattern": pattern, "unset": unset}
+    return field(default=default, metadata=rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ class Settings:
     host: str = _option("127.0.0.1", "Address to listen on. Any other than loopback needs API keys or --open.")
     port: int = _option(8000, "Port to listen on; 0 takes a free one.", least=0, most=65535)
     grpc_port: int | None = _option(
-        None, "Port of gRPC; 0: none. Left out, it is 8001, given up when that is taken.", least=0, most=65535
+        None, "Port of gRPC; 0: none. The default is given up when it is taken.", least=0, most=65535, unset=8001
     )
     grpc_front: Literal["grpcio", "aio", "native"] = _option(
         "grpcio",
@@ -124,22 +133,34 @@ class Settings:
     drain_timeout_s: float = _option(30.0, "Seconds that accepted requests may take to finish on shutdown.", least=0)
     load_parallelism: int = _option(2, "Models loaded at the same time.", least=1)
 
-    max_batch_size: int | None = _option(None, "Most rows in one batch; 0: measured at warm-up.", least=0)
-    max_wait_ms: float | None = _option(None, "Milliseconds the oldest request waits for more rows.", least=0)
-    max_queue_size: int | None = _option(None, "Most rows waiting for one model.", least=1)
-    queue_timeout_ms: float | None = _option(None, "Milliseconds a request may wait in the queue; 0: any.", least=0)
-    compute_timeout_ms: float | None = _option(None, "Milliseconds a batch may compute; 0: any.", least=0)
-    instances: int | None = _option(None, "Instances that execute each model.", least=1)
-    device: str | None = _option(None, "Device of each model: auto, cpu, cuda:0.")
-    load_timeout_s: float | None = _option(
-        None, "Seconds a version may take to load and warm, or it has failed; 0: any.", least=0
+    max_batch_size: int | None = _option(None, "Most rows in one batch; 0: measured at warm-up.", least=0, unset=0)
+    max_wait_ms: float | None = _option(
+        None, "Milliseconds the oldest request waits for more rows.", least=0, unset=0.0
     )
-    nan: Literal["error", "null", "string"] | None = _option(None, "NaN and Infinity in JSON.")
-    intra_op_threads: int | None = _option(None, "Threads inside one model's operators; 0: cores / instances.", least=0)
+    max_queue_size: int | None = _option(None, "Most rows waiting for one model.", least=1, unset=4096)
+    queue_timeout_ms: float | None = _option(
+        None, "Milliseconds a request may wait in the queue; 0: any.", least=0, unset=0.0
+    )
+    compute_timeout_ms: float | None = _option(None, "Milliseconds a batch may compute; 0: any.", least=0, unset=0.0)
+    instances: int | None = _option(None, "Instances that execute each model.", least=1, unset=1)
+    device: str | None = _option(None, "Device of each model: auto, cpu, cuda:0.", unset="auto")
+    load_timeout_s: float | None = _option(
+        None, "Seconds a version may take to load and warm, or it has failed; 0: any.", least=0, unset=600.0
+    )
+    nan: Literal["error", "null", "string"] | None = _option(None, "NaN and Infinity in JSON.", unset="error")
+    intra_op_threads: int | None = _option(
+        None, "Threads inside one model's operators; 0: cores / instances.", least=0, unset=0
+    )
 
 
 SCHEMA: dict[str, Field[Any]] = {entry.name: entry for entry in fields(Settings)}
 HINTS: dict[str, Any] = get_type_hints(Settings)
+
+
+def default_of(name: str) -> Any:
+    """What holds where nobody says anything, for people."""
+    entry = SCHEMA[name]
+    return entry.metadata["unset"] if entry.default is None else entry.default
 
 
 def flag_name(name: str) -> str:

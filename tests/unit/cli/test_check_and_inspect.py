@@ -1,3 +1,4 @@
+import re
 import shutil
 import tomllib
 
@@ -52,6 +53,20 @@ def test_check_fails_when_one_model_does_and_still_checks_the_others(inferd, mod
     assert results == {"good": "ok", "broken": "FAILED", "empty": "FAILED", "wrong": "FAILED"}
     assert "broken version 1: " in stderr
     assert "wrong version 1: wrong/model.toml:1: unknown key 'batchng'" in stderr
+
+
+def test_a_file_that_needs_a_model_toml_is_told_how_to_get_one(inferd, tmp_path):
+    import skops.io
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest = RandomForestClassifier(n_estimators=2, random_state=0).fit([[0.0], [1.0]], [0, 1])
+    skops.io.dump(forest, tmp_path / "forest.skops")
+    code, _, stderr = inferd("check", tmp_path / "forest.skops")
+    assert code == 1
+    assert "put both into a folder, and serve the folder" in stderr
+    line = re.search(r"set (options\.trusted = \[.*?\]) in model\.toml", stderr)[1]
+    (tmp_path / "model.toml").write_text(line)
+    assert inferd("check", tmp_path)[0] == 0
 
 
 def test_check_holds_the_answer_against_the_signature(inferd, tmp_path):

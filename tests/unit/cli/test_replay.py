@@ -258,12 +258,8 @@ target = "iris@2"
 name = "error"
 kind = "proportion"
 goal = "decrease"
-
-[[metric]]
-name = "latency_us"
-kind = "mean"
-goal = "decrease"
 """
+LATENCY = '[[metric]]\nname = "latency_us"\nkind = "mean"\ngoal = "decrease"\n'
 
 
 @pytest.fixture
@@ -300,11 +296,39 @@ def test_requests_go_to_the_variant_of_their_unit_and_the_log_can_be_judged(infe
         turned = variant == "candidate" and number in (0, 5)
         assert int(row["label"]) == (2 - expected if turned else expected)
         assert float(row["score"]) == pytest.approx(each.outputs["probabilities"].max(), abs=1e-6)
-        assert int(row["latency_us"]) > 0
     assert f"control {sum(row['variant'] == 'control' for row in rows)}" in out
     code, out, err = inferd("experiment", "report", log, "--definition", definition)
     assert code == 0, err
-    assert "latency_us (mean), candidate against control" in out
+    assert "error (proportion), candidate against control" in out
+
+
+def test_a_replay_of_two_equal_versions_says_nothing_of_latency(inferd, tmp_path, models, requests):
+    for version in ("1", "2"):
+        shutil.copytree(models / "iris" / "1", tmp_path / "models" / "iris" / version)
+    (tmp_path / "e.toml").write_text(EXPERIMENT)
+    captured = [
+        replace(each, unit=f"user-{number}", request_id=f"r{number}") for number, each in enumerate(requests * 10)
+    ]
+    capture, log = save(tmp_path / "many.npz", captured), tmp_path / "log.csv"
+    code, _, err = inferd("replay", capture, "--experiment", tmp_path / "e.toml", "--log", log, tmp_path / "models")
+    assert code == 0, err
+    code, out, err = inferd("experiment", "report", log, "--definition", tmp_path / "e.toml", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert min(variant["units"] for variant in found["variants"]) > 250
+    assert [each["metric"] for each in (*found["comparisons"], *found["automatic"])] == ["error"]
+    assert found["comparisons"][0]["conclusion"] == "too early"  # no request failed, so nothing varies
+
+
+def test_a_version_that_its_gate_refuses_is_named(inferd, two_versions, capture):
+    examples = two_versions / "models" / "iris" / "2" / "golden.npz"
+    assert inferd("golden", two_versions / "models" / "iris" / "1", capture, "-o", examples)[0] == 0
+    code, _, err = inferd(
+        *("replay", capture, "--experiment", two_versions / "e.toml", "--log", two_versions / "log.csv"),
+        two_versions / "models",
+    )
+    assert code == 1
+    assert "inferd: iris version 2: gate: golden.npz: output" in err
 
 
 def test_a_request_of_several_rows_counts_once(inferd, two_versions, requests):
@@ -334,6 +358,7 @@ def test_a_request_of_several_rows_counts_once(inferd, two_versions, requests):
         ("iris@2", "iris@7", "model 'iris' has no version 7; there are: 1, 2"),
         ("iris@2", "rose", "no model named 'rose'"),
         ("[[metric]]", '[[targeting]]\nheader = "X-Country"\none_of = ["DE"]\n\n[[metric]]', "targets by a header"),
+        ("[[metric]]", f"{LATENCY}[[metric]]", "does not tell a server's latency: leave the metric latency_us out"),
     ],
 )
 def test_an_experiment_that_cannot_be_run_on_a_capture_is_refused(inferd, two_versions, capture, old, new, reason):

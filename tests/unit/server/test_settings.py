@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from inferd.core.errors import ConfigError
-from inferd.server.settings import SCHEMA, Settings, flag_name, load_settings, model_defaults, variable_name
+from inferd.server.grpc_services import DEFAULT_PORT
+from inferd.server.settings import SCHEMA, Settings, default_of, flag_name, load_settings, model_defaults, variable_name
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -118,6 +119,17 @@ def test_every_setting_has_help_a_flag_and_a_variable():
         assert entry.metadata["help"].endswith("."), name
     assert flag_name("max_body_mb") == "--max-body-mb"
     assert variable_name("max_body_mb") == "INFERD_MAX_BODY_MB"
+
+
+def test_the_default_that_is_shown_of_a_setting_is_the_one_of_the_models():
+    plain = model_defaults(Settings())
+    sections = (plain.batching, plain.execution, plain.lifecycle, plain)
+    of_models = {entry.name: getattr(section, entry.name) for section in sections for entry in fields(section)}
+    of_models |= {"instances": plain.instances.count, "device": plain.instances.device, "grpc_port": DEFAULT_PORT}
+    unset = [name for name, entry in SCHEMA.items() if entry.default is None]
+    assert len(unset) == 11
+    assert {name: default_of(name) for name in unset} == {name: of_models[name] for name in unset}
+    assert default_of("port") == 8000
 
 
 def test_model_defaults_change_only_what_was_set():
