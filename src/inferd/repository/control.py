@@ -28,6 +28,7 @@ from inferd.repository.desired import WantedModel
 from inferd.repository.model_toml import FILE_NAME, read_overrides
 from inferd.repository.record import VersionRecord
 from inferd.repository.repository import ModelRepository
+from inferd.repository.stand_ins import StandIns
 from inferd.repository.state import Decision, HistoryEvent, StateStore, now_ms
 from inferd.repository.uploads import Uploads
 from inferd.repository.version_policy import check_policy
@@ -65,12 +66,20 @@ class ModelControl:
         self._uploads = uploads
         self._changes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._removals: set[asyncio.Task[None]] = set()
-        self._by_path = ModelsByPath(find, chooser(decisions, version_policy), decisions)
+        failed: dict[str, frozenset[int]] = {}
+        choose = chooser(decisions, version_policy, failed)
+        self._by_path = ModelsByPath(find, choose, decisions)
+        self._stand_ins = StandIns(repository, failed, choose, self.rescan)
         self._version_policy = version_policy
         self._turn = asyncio.Lock()
         self._lost: set[tuple[str, str, int]] = set()
         self._show_labels()
         self._tell_of_lost(repository.wanted.values())
+
+    async def load_all(self) -> None:
+        """Load what is wanted at the start, and what stands in for that where it fails."""
+        await self._repository.load_all()
+        await self._stand_ins.settled(self._repository.wanted)
 
     async def load(self, name: str, version: int | None, who: str) -> None:
         """Serve the model as its policy says, or this version too, lazy or not, from its files as they are now. Nothing
@@ -91,7 +100,7 @@ class ModelControl:
             for record in self._repository.records:
                 if record.model == name and record.dormant and version in (None, record.version):
                     self._repository.wake(name, record.version)
-            self._repository.reload(name, version, changed_only=True)
+            self._repository.reload(name, version, stale_only=True)
 
     async def unload(self, name: str, version: int | None, who: str) -> None:
         """Stop serving the model, or this version, until it is loaded again. Raises ``Conflict`` when a label points
@@ -282,7 +291,7 @@ class ModelControl:
 
     async def settled(self, name: str) -> None:
         """Return when no step is under way for the model."""
-        await self._repository.settled([name])
+        await self._stand_ins.settled([name])
 
     async def loaded(self, name: str) -> str:
         """Return when no step is under way for the model; why its versions could not be loaded, "" when they were."""

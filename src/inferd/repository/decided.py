@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from inferd.core.config import ModelConfig
 from inferd.repository.desired import Choose, WantedModel, by_policy
@@ -41,9 +42,13 @@ def fixed(wanted: Sequence[WantedModel]) -> Scan:
     return scan
 
 
-def chooser(decisions: dict[str, Decision], version_policy: str) -> Choose:
-    """Choose versions by policy, and by what was decided since."""
-    usual = by_policy(version_policy)
+def chooser(
+    decisions: dict[str, Decision],
+    version_policy: str,
+    failed: Mapping[str, Collection[int]] = MappingProxyType({}),
+) -> Choose:
+    """Choose versions by policy, by what was decided since, and by what has ``failed`` (``by_policy``)."""
+    usual = by_policy(version_policy, failed)
 
     def choose(config: ModelConfig, there: Sequence[int]) -> Sequence[int]:
         decision = decisions.get(config.name)
@@ -53,7 +58,7 @@ def chooser(decisions: dict[str, Decision], version_policy: str) -> Choose:
             return ()
         config = apply(config, read_overrides(decision.overrides))
         there = [version for version in there if version not in decision.unloaded]
-        by_rule = by_policy(decision.policy)(config, there) if decision.policy else usual(config, there)
+        by_rule = by_policy(decision.policy, failed)(config, there) if decision.policy else usual(config, there)
         kept = ({*decision.loaded, *decision.labels.values()} & {*there}) | {*by_rule}
         return sorted(kept - decision.unloaded)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cache
@@ -88,9 +88,12 @@ def discover(paths: Sequence[str], look: Look) -> list[WantedModel]:
     return wanted
 
 
-def by_policy(version_policy: str) -> Choose:
-    """Choose by the model's own policy, or by ``version_policy`` where it has none."""
-    return lambda config, there: choose_versions(config.lifecycle.version_policy or version_policy, there)
+def by_policy(version_policy: str, failed: Mapping[str, Collection[int]] = MappingProxyType({})) -> Choose:
+    """Choose by the model's own policy, or by ``version_policy`` where it has none. ``failed`` are versions by model
+    that could not be loaded."""
+    return lambda config, there: choose_versions(
+        config.lifecycle.version_policy or version_policy, there, failed.get(config.name, ())
+    )
 
 
 def _discover(text: str, look: Look) -> Iterator[WantedModel]:

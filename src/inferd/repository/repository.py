@@ -53,7 +53,8 @@ class ModelRepository:
     """All versions this server knows, and the steps between their states. Used on the loop's thread only.
 
     ``apply`` says what is wanted; steps are then taken until that is so. ``on_change`` is called after each swap of the
-    table; ``on_ready`` before a servable becomes visible, so that protocols can prepare what they need for it.
+    table; ``on_ready`` before a servable becomes visible, so that protocols can prepare what they need for it;
+    ``on_outcome`` when a version has become ready or has failed.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ModelRepository:
         self._default_model = default_model
         self._on_ready = on_ready
         self._on_change = on_change
+        self.on_outcome: Callable[[], None] = lambda: None
         self._store = store
         self._residency = residency or Residency()
         self._waiters = Waiters(self._residency.wait_s)
@@ -139,11 +141,13 @@ class ModelRepository:
             logger.error("%s goes on as it was: %s", known.name, model.problem)
         return replace(known, problem=model.problem)
 
-    def reload(self, name: str, version: int | None, *, changed_only: bool = False) -> None:
-        """Load the versions that are served (or one of them) again, beside those that serve; or only those whose files
-        have changed."""
+    def reload(self, name: str, version: int | None, *, stale_only: bool = False) -> None:
+        """Load the versions that are served (or one of them) again, beside those that serve; or only those that failed
+        or whose files have changed."""
+        there = self.wanted[name].versions if name in self.wanted else ()
         for record in self._records.of(name):
-            if version in (None, record.version) and not record.dormant and (record.changed or not changed_only):
+            stale = record.changed or (record.state is VersionState.FAILED and record.version in there)
+            if version in (None, record.version) and not record.dormant and (stale or not stale_only):
                 record.current = False
         self._step(name)
 
@@ -197,6 +201,14 @@ class ModelRepository:
             if not (waived and (record.model in ready or (model is None and ready))):
                 blocking.append(record.describe())
         return blocking
+
+    def failed(self, model: str | None = None) -> list[dict[str, Any]]:
+        """What is wanted and could not be loaded, of the server or of one model: one entry a version."""
+        return [
+            record.describe()
+            for record in self.records
+            if record.state is VersionState.FAILED and record.current and model in (None, record.model)
+        ]
 
     def _step(self, name: str) -> None:
         """Take every step that can be taken now."""
@@ -254,6 +266,7 @@ class ModelRepository:
             self._records.refuse(model, version, reason, initial=initial)
             logger.error("%s version %d FAILED: %s", model.name, version, reason)
             self._remember(model.name, version, "failed", reason)
+            self.on_outcome()
 
     def wake(self, model: str, version: int) -> None:
         """See ``LazyLoader``."""
@@ -313,6 +326,7 @@ class ModelRepository:
     async def _load_now(self, record: VersionRecord) -> None:
         async with self._loading:
             record.advance(VersionState.LOADING)
+            logger.info("%s version %d LOADING", record.model, record.version)
             self._publish()
             started = time.monotonic()
             limit_s = record.config.lifecycle.load_timeout_s
@@ -334,6 +348,7 @@ class ModelRepository:
         took = f"after {time.monotonic() - started:.2f} s"
         self._remember(record.model, record.version, "ready", took)
         logger.info("%s version %d READY %s", record.model, record.version, took)
+        self.on_outcome()
 
     def _give_up(self, record: VersionRecord) -> None:
         """Stop waiting for a version that nobody wants any more; what is loaded of it is freed once that has ended."""
@@ -362,6 +377,7 @@ class ModelRepository:
             asyncio.get_running_loop().call_later(delay_s, self._step, record.model)
         self._remember(record.model, record.version, "failed", error.message)
         self._publish()
+        self.on_outcome()
 
     def _load_version(
         self, record: VersionRecord, loop: asyncio.AbstractEventLoop, before: LoadedVersion | None

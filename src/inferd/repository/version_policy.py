@@ -1,9 +1,9 @@
-"""Which versions of a model are served: the latest N, all, or those named."""
+"""Which versions of a model are served: the latest N that can be loaded, all, or those named."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from inferd.core.errors import ConfigError
 
@@ -17,11 +17,14 @@ def check_policy(policy: str) -> str:
     return policy
 
 
-def choose_versions(policy: str, there: Sequence[int]) -> list[int]:
+def choose_versions(policy: str, there: Sequence[int], failed: Collection[int] = ()) -> list[int]:
     """The versions to serve of those that are ``there`` (ascending). Versions that are named are wanted even when they
-    are not there, so that somebody learns of it."""
+    are not there, so that somebody learns of it. The latest ones stay wanted when they have ``failed``, and so do
+    others in their place."""
     if policy == "all":
         return list(there)
     if policy.startswith("latest"):
-        return list(there)[-int(policy.partition(":")[2] or 1) :]
+        good = [version for version in there if version not in failed]
+        oldest = good[-int(policy.partition(":")[2] or 1) :][:1]
+        return [version for version in there if not oldest or version >= oldest[0]]
     return sorted({int(version) for version in policy.split(",")})

@@ -64,9 +64,10 @@ def _mount_probes(
         if model is not None and model not in engine.table.models:
             raise engine.table.explain(Target(model))
         blockers = [*state.blockers(), *repository.blockers(model)]
-        if not blockers:
-            return JSONResponse({"ready": True, "blockers": []})
-        return JSONResponse({"ready": False, "blockers": blockers}, status_code=503, headers={"retry-after": "1"})
+        if blockers:
+            return JSONResponse({"ready": False, "blockers": blockers}, status_code=503, headers={"retry-after": "1"})
+        failed = repository.failed(model)
+        return JSONResponse({"ready": True, "blockers": [], **({"failed": failed} if failed else {})})
 
     @app.get("/metrics", tags=["probes"], summary="Metrics for Prometheus", response_class=Response)
     async def render_metrics(request: Request) -> Response:

@@ -219,7 +219,7 @@ def _ready() -> dict[str, Any]:
     operation = _get("ready", "Whether every model (or `model`) is ready", "probes")
     operation["parameters"] = [model | {"description": "Ask for this model only."}]
     operation["responses"] = {
-        "200": _json("Ready."),
+        "200": _json("Ready; names what has failed, if anything."),
         "503": _json("Not ready; names each blocker."),
         **_problems("404"),
     }

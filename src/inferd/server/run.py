@@ -183,7 +183,7 @@ async def _unload_idle(assembly: Assembly) -> None:
 
 async def _load(assembly: Assembly, server: InferdServer, urls: Sequence[str]) -> None:
     with show_progress(assembly.repository, assembly.settings.log_format):
-        await assembly.repository.load_all()
+        await assembly.control.load_all()
     _tune_interpreter()
     lines = [*_door_lines(assembly, urls), _grpc_line(assembly)]
     if assembly.settings.log_format == "text":

@@ -62,7 +62,7 @@ class Client:
 
         async def start() -> Assembly:
             assembly = assemble(chosen, wanted, keys, scan=scan)
-            await assembly.repository.load_all()
+            await assembly.control.load_all()
             return assembly
 
         self.assembly = self._run(start())

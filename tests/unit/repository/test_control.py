@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
+from inferd.core.errors import LoadFailed
 from inferd.repository.version_policy import check_policy, choose_versions
 from inferd.testing import Client
 
@@ -86,6 +87,7 @@ def test_a_version_that_fails_leaves_the_old_one_serving_and_says_why(client, re
     assert client.get("/ready").status == 200
     put(repository, 3)
     post(client, "/admin/models/m/versions/3/load")
+    assert version_of(client) == 3
 
 
 def test_a_version_without_an_artefact_leaves_the_old_one_serving(client, repository):
@@ -233,6 +235,42 @@ def test_requests_in_flight_keep_their_version(client, repository):
 )
 def test_policies_choose(policy, chosen):
     assert choose_versions(check_policy(policy), [1, 2, 4]) == chosen
+
+
+@pytest.mark.parametrize(
+    ("policy", "failed", "chosen"),
+    [
+        ("latest", {4}, [2, 4]),
+        ("latest", {1}, [4]),
+        ("latest:2", {2}, [1, 2, 4]),
+        ("latest", {1, 2, 4}, [1, 2, 4]),
+        ("all", {4}, [1, 2, 4]),
+        ("4", {4}, [4]),
+    ],
+)
+def test_the_latest_versions_that_fail_have_others_in_their_place(policy, failed, chosen):
+    assert choose_versions(policy, [1, 2, 4], failed) == chosen
+
+
+def test_a_version_that_fails_at_the_start_has_the_one_before_in_its_place(repository):
+    put(repository, 3, "this is no Python")
+    (repository / "m" / "4").mkdir()
+    with Client(repository) as client:
+        assert version_of(client) == 2
+        assert states(client) == {2: "READY", 3: "FAILED", 4: "FAILED"}
+        ready = client.get("/ready")
+        assert (ready.status, [each["version"] for each in ready.json["failed"]]) == (200, [3, 4])
+        put(repository, 3)
+        post(client, "/admin/models/m/load")
+        assert version_of(client) == 3
+        assert states(client) == {2: "UNLOADED", 3: "READY", 4: "FAILED"}
+
+
+def test_where_every_version_fails_each_is_tried_and_told(repository):
+    for version in (1, 2):
+        put(repository, version, "this is no Python")
+    with pytest.raises(LoadFailed, match=r"m: .*\n?; m: "), Client(repository):
+        pass
 
 
 def test_objects_of_a_program_are_controlled_too():
