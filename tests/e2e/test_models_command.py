@@ -73,10 +73,10 @@ def test_the_history_says_whose_key_it_was_over_a_restart_and_others_are_refused
         process.wait_ready()
         for name, policy in (("alice", "all"), ("bob", "latest")):
             assert process.command("models", "policy", "m", policy, "--api-key", name)[0] == 0
-        for key in ((), ("--api-key", "nobody"), ("--api-key", "carol")):
-            code, out, error = process.command("models", "policy", "m", "all", *key)
+        for key, words in ((), "--api-key"), (("nobody",), "INFERD_API_KEY"), (("carol",), "the scope 'admin'"):
+            code, out, error = process.command("models", "policy", "m", "all", *(f"--api-key={each}" for each in key))
             assert (code, out, error.count("\n")) == (2, "", 1)
-            assert "key" in error
+            assert words in error
         process.signal().exit_code()
     with Process(tmp_path, "serve", repository, env=env) as process:
         process.wait_ready()

@@ -180,8 +180,8 @@ def test_a_public_address_with_keys_serves_who_has_one(tmp_path, iris_onnx, plac
         assert process.predict([[1, 2, 3, 4]])[0] == 401
         assert process.predict([[1, 2, 3, 4]], X_API_Key=secret)[0] == 200
         command = next(line for line in process.output.splitlines() if line.startswith("curl "))
-        assert paste(command, API_KEY=secret).endswith(" 200")
-        assert paste(command, API_KEY="").endswith(" 401")
+        assert paste(command, INFERD_API_KEY=secret).endswith(" 200")
+        assert paste(command, INFERD_API_KEY="").endswith(" 401")
         assert secret not in process.output
 
 

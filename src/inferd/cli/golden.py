@@ -12,7 +12,7 @@ from inferd.cli.loading import load_one, model_options
 @click.command(
     epilog="""\b
 Examples:
-  inferd golden models/iris rows.json -o models/iris/2/golden.npz
+  inferd golden models/iris/1 rows.json -o models/iris/2/golden.npz
   inferd golden model.onnx rows.csv --rows 100 -o golden.npz
   inferd golden models/iris/1 capture.npz -o models/iris/2/golden.npz
 """
@@ -31,6 +31,7 @@ def command(path: str, file: str, out: str, most: int, version_policy: str | Non
     from inferd.cli.rows import read_rows
     from inferd.core.errors import ConfigError, MalformedRequest
     from inferd.repository.golden import NPZ, write_golden
+    from inferd.repository.manifest import NAME as MANIFEST
 
     if Path(out).name != NPZ:
         raise ConfigError(f"golden examples are found by their name: give a file called {NPZ}")
@@ -51,3 +52,6 @@ def command(path: str, file: str, out: str, most: int, version_policy: str | Non
     finally:
         loaded.close()
     click.echo(f"wrote {out}: {len(next(iter(inputs.values()))) if model.batchable else 1} rows")
+    folder = Path(out).parent
+    if (folder / MANIFEST).is_file():
+        click.echo(f"{folder} is sealed and is not loaded so: run inferd seal {folder} again", err=True)

@@ -17,6 +17,7 @@ from inferd.core.plain_text import one_line, plain_lines
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 PATIENCE_S = 60.0
 """How long the server may say nothing; not where it was asked to answer when something is done."""
+_UNAUTHENTICATED = 401
 _EXAMPLES = """\b
 Examples:
   inferd models list
@@ -150,6 +151,8 @@ def answering(
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
 
+    if "://" not in url:
+        raise ConfigError(f"{url} is no address of an inferd server; write http://{url}")
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
     data = json.dumps(body).encode() if body is not None else (b"" if method != "GET" else None)
     try:
@@ -172,6 +175,8 @@ def _refusal(url: str, status: int, body: bytes) -> str:
     try:
         problem = json.loads(body)
         hint = f"; {problem['hint']}" if "hint" in problem else ""
+        if status == _UNAUTHENTICATED:
+            hint = "; give one that the server knows with --api-key, or in INFERD_API_KEY"
         return f"{problem['detail']}{hint}" if "code" in problem else f"{url} answered {status}: {problem['detail']}"
     except (ValueError, KeyError, TypeError):
         return f"{url} answered {status}"

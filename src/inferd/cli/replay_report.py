@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from inferd.core.difference import Agreement, Difference, Differences, compare_answers
+from inferd.core.plain_text import digits
 from inferd.serving.capture import CapturedRequest
 
 QUANTILES = (0.5, 0.95, 0.99)
@@ -184,7 +185,7 @@ def _print_sides(sides: tuple[Side, Side]) -> None:
     for outcome in sorted({*sides[0].errors, *sides[1].errors}):
         line(f"  {outcome}", [f"{side.errors[outcome]:,}" for side in sides])
     for i, quantile in enumerate(QUANTILES):
-        cells = [f"{side.compute_ms[i]:.3g} ms" if side.compute_ms else "-" for side in sides]
+        cells = [f"{digits(side.compute_ms[i], 3)} ms" if side.compute_ms else "-" for side in sides]
         line(f"compute p{quantile * 100:g}", cells)
     line("rows in a batch", [f"{side.batch_rows:.1f}" if side.batch_rows else "-" for side in sides])
 

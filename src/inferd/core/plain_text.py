@@ -1,4 +1,4 @@
-"""Text of others, as it may stand in a line that people read: a file's name, a model's own error."""
+"""What may stand in a line that people read: a file's name, a model's own error, a number."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def one_line(text: str) -> str:
 def plain_lines(text: str) -> str:
     """The same, but lines stay lines."""
     return "\n".join(map(one_line, text.split("\n")))
+
+
+def digits(value: float, count: int) -> str:
+    """``value`` to ``count`` significant digits, without an exponent: 140, not 1.4e+02."""
+    return f"{float(f'{value:.{count}g}'):.15g}"

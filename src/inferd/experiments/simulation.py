@@ -170,7 +170,12 @@ def _counts(experiment: Experiment, traffic: Traffic, runs: int, rng: np.random.
 
 
 def _looks(metric: Metric, analysis: Analysis, pair: tuple[Arm, Arm], binary: bool, truth: float) -> _Looks:
-    """Judge every look exactly as the report does."""
+    """Judge every look exactly as the report does. The first looks may be at nobody; what they divide is not ready."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _judged(metric, analysis, pair, binary, truth)
+
+
+def _judged(metric: Metric, analysis: Analysis, pair: tuple[Arm, Arm], binary: bool, truth: float) -> _Looks:
     theta = cuped_theta(pair) if metric.covariate else 0.0
     effect = difference(*pair, theta)
     rho2 = mixture(analysis.tuning_units, analysis.alpha)

@@ -24,7 +24,7 @@ def find_artefact(folder: Path, runtime: str = "") -> Path:
     runtimes = _runtimes(runtime)
     if _claimed(folder, runtimes):
         return folder
-    files = sorted(child for child in folder.iterdir() if not child.name.startswith(".") and not _is_beside(child))
+    files = _files(folder)
     artefacts = [child for child in files if _claimed(child, runtimes)]
     if runtime and not artefacts and len(files) == 1:
         return files[0]  # a runtime that was named is trusted with a file of any name
@@ -38,6 +38,12 @@ def find_artefact(folder: Path, runtime: str = "") -> Path:
         )
     there = f"only {', '.join(child.name for child in files[:5])}" if files else "it is empty"
     raise ConfigError(f"{folder}: no file that {_names(runtimes)} loads; {there}")
+
+
+def artefacts_in(folder: Path) -> list[Path]:
+    """What some runtime loads of what lies in ``folder``."""
+    runtimes = _runtimes("")
+    return [child for child in _files(folder) if _claimed(child, runtimes)]
 
 
 def is_artefact(folder: Path) -> bool:
@@ -81,6 +87,10 @@ def _runtimes(name: str) -> list[Runtime]:
     return [lookup("inferd.runtimes", entry) for entry in ([name] if name else available("inferd.runtimes"))]
 
 
+def _files(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if not child.name.startswith(".") and not _is_beside(child))
+
+
 def _claimed(artefact: Path, runtimes: list[Runtime]) -> bool:
     return any(runtime.claims(artefact) for runtime in runtimes)
 
@@ -91,5 +101,7 @@ def _is_beside(child: Path) -> bool:
 
 
 def _names(runtimes: list[Runtime]) -> str:
-    names = [runtime.name for runtime in runtimes]
-    return f"the {names[0]} runtime" if len(names) == 1 else f"a runtime ({', '.join(names)})"
+    if len(runtimes) == 1:
+        return f"the {runtimes[0].name} runtime"
+    takes = {runtime.name: getattr(runtime, "takes", "") for runtime in runtimes}
+    return f"a runtime ({'; '.join(f'{name}: {what}' if what else name for name, what in takes.items())})"

@@ -16,7 +16,15 @@ from inferd.abc import ModelSource
 from inferd.core.config import ModelConfig
 from inferd.core.errors import ConfigError, LoadFailed
 from inferd.core.plugins import lookup
-from inferd.repository.artefact import Print, check_artefact, find_artefact, has_file, is_artefact, print_of
+from inferd.repository.artefact import (
+    Print,
+    artefacts_in,
+    check_artefact,
+    find_artefact,
+    has_file,
+    is_artefact,
+    print_of,
+)
 from inferd.repository.completeness import Complete
 from inferd.repository.model_toml import FILE_NAME, apply, read_model_toml
 from inferd.repository.version_policy import choose_versions
@@ -141,8 +149,20 @@ def _lone_folder(folder: Path, defaults: ModelConfig) -> WantedModel:
     try:
         artefact = find_artefact(folder, config.runtime)
     except ConfigError as error:
-        raise ConfigError(f"{error.message}; and it holds no version folder (1/, 2/) and no model folder") from None
+        raise ConfigError(_with_advice(folder, error.message)) from None
     return _wanted(str(folder), config, {int(absolute.name) if numbered else 1: artefact})
+
+
+def _with_advice(folder: Path, reason: str) -> str:
+    """``reason``, for which ``folder`` is not one version, and what may have been meant by it."""
+    several = artefacts_in(folder)
+    if len(several) > 1:
+        return f"{reason}, or serve each on its own: inferd serve {' '.join(map(str, several[:5]))}"
+    listed = (child for child in _folders(folder) if _has_versions(child) is not None)
+    misnamed = next((child.name for child in listed if artefacts_in(child)), None)
+    if misnamed is not None:
+        return f"{folder}: {misnamed} is not a number, as the name of a version's folder is, such as {folder / '1'}"
+    return f"{reason}; and it holds no version folder (1/, 2/) and no model folder"
 
 
 def _model_folder(folder: Path, look: Look) -> WantedModel:

@@ -12,6 +12,7 @@ from inferd.abc import Model
 from inferd.core.config import GateConfig, ModelConfig
 from inferd.core.difference import explain_difference
 from inferd.core.errors import GateFailed
+from inferd.core.plain_text import digits
 from inferd.core.tensors import Signature, TensorSpec, describe
 from inferd.repository.artefact import beside
 from inferd.repository.golden import Golden, Tensors, read_golden
@@ -116,6 +117,6 @@ def _check_latency(model: Model, gate: GateConfig, artefact: Path, signature: Si
     if p99_ms > gate.max_latency_ms:
         count = gate.latency_rows if model.batchable else 1
         raise GateFailed(
-            f"gate: a call of {count} row{'s' if count != 1 else ''} takes {p99_ms:.3g} ms (99th percentile of "
+            f"gate: a call of {count} row{'s' if count != 1 else ''} takes {digits(p99_ms, 3)} ms (99th percentile of "
             f"{len(samples)}), more than max_latency_ms = {gate.max_latency_ms:g}"
         )

@@ -128,7 +128,9 @@ class StateStore:
             if self._connection is not None:
                 self._connection.execute(statement, values)
         except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"the state file {self._path} cannot be written: {error}") from error
+            raise ConfigError(
+                f"the state file {self._path} cannot be written: {error}; name another with --state-file"
+            ) from error
 
     def _first(self, path: Path) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)

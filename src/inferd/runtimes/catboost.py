@@ -33,6 +33,7 @@ class CatBoostRuntime:
     api_version = 1
     name = "catboost"
     extra = "catboost"
+    takes = ".cbm"
 
     def claims(self, artefact: Path) -> bool:
         """By its suffix."""

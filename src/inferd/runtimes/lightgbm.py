@@ -28,6 +28,7 @@ class LightGBMRuntime:
     api_version = 1
     name = "lightgbm"
     extra = "lightgbm"
+    takes = ".txt, .lgb and .model that begin with 'tree'"
 
     def claims(self, artefact: Path) -> bool:
         """By its suffix and its first line, because many things are text."""

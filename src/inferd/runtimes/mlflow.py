@@ -114,6 +114,7 @@ class MLflowRuntime:
     api_version = 1
     name = "mlflow"
     extra = "mlflow"
+    takes = "folders with an MLmodel"
 
     def claims(self, artefact: Path) -> bool:
         """By the file that describes it."""

@@ -110,6 +110,7 @@ class OnnxRuntime:
     api_version = 1
     name = "onnx"
     extra = "onnx"
+    takes = ".onnx, .ort"
 
     def claims(self, artefact: Path) -> bool:
         """By its suffix."""

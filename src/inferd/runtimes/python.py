@@ -42,6 +42,7 @@ class PythonRuntime:
     api_version = API_VERSION
     name = "python"
     extra = ""
+    takes = ".py"
 
     def claims(self, artefact: Path) -> bool:
         """A target with a colon, or a Python file that is not the hooks of another artefact."""

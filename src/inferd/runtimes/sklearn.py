@@ -80,6 +80,7 @@ class SklearnRuntime:
     api_version = 1
     name = "sklearn"
     extra = "sklearn"
+    takes = ".skops, .joblib, .pkl, .pickle"
 
     def claims(self, artefact: Path) -> bool:
         """By its suffix."""

@@ -72,6 +72,7 @@ class TensorFlowRuntime:
     api_version = 1
     name = "tensorflow"
     extra = "tensorflow"
+    takes = ".keras, folders with a saved_model.pb"
 
     def claims(self, artefact: Path) -> bool:
         """By the file in a folder that makes it a SavedModel, or by its suffix."""

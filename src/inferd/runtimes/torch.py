@@ -131,6 +131,7 @@ class TorchRuntime:
     api_version = 1
     name = "torch"
     extra = "torch"
+    takes = ".pt2, .pt, .pth, .ts"
 
     def claims(self, artefact: Path) -> bool:
         """By its suffix."""

@@ -30,6 +30,7 @@ class XGBoostRuntime:
     api_version = 1
     name = "xgboost"
     extra = "xgboost"
+    takes = ".ubj, and .json that begins with 'learner' or 'version'"
 
     def claims(self, artefact: Path) -> bool:
         """By its suffix; JSON by its first key too, because many things are JSON."""

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 import orjson
 
 from inferd.core.lifecycle import VersionState
-from inferd.core.plain_text import one_line
+from inferd.core.plain_text import digits, one_line
 from inferd.core.tensors import TensorSpec
 from inferd.protocols.native.example import example_request
 from inferd.repository.record import VersionRecord
@@ -82,7 +82,7 @@ def announce(repository: ModelRepository, engine: Engine, url: str, also: Sequen
 def example_curl(repository: ModelRepository, engine: Engine, url: str, *, needs_key: bool) -> str:
     """A command that gets a prediction from the default model, or from the first ready one; "" when none is.
 
-    The server does not know the text of its keys: with ``needs_key`` the command takes one from ``$API_KEY``.
+    The server does not know the text of its keys: with ``needs_key`` the command takes one from ``$INFERD_API_KEY``.
     """
     servables = [record.servable for record in repository.records if record.servable is not None]
     if not servables:
@@ -93,7 +93,7 @@ def example_curl(repository: ModelRepository, engine: Engine, url: str, *, needs
     body = orjson.dumps(example_request(servable.signature, batchable=servable.batchable)).decode()
     command = f"curl {url}{path} -H 'Content-Type: application/json'"
     if needs_key:
-        command += ' -H "X-API-Key: $API_KEY"'
+        command += ' -H "X-API-Key: $INFERD_API_KEY"'
     if len(body) <= LONGEST_BODY:
         return f"{command} -d {shlex.quote(body)}"
     # Too long to read, let alone to paste: have it made on the spot.
@@ -123,7 +123,7 @@ def _row(record: VersionRecord) -> tuple[str, ...]:
     execution = servable.info["execution"]
     rows, inline_rows = execution["cost_of_rows"], execution["inline_rows"]
     where = "thread" if not inline_rows else "inline" if inline_rows >= rows else f"inline to {inline_rows} rows"
-    mode = f"{where} ({execution['cost_us'] / 1e3:.2g} ms for {rows})"
+    mode = f"{where} ({digits(execution['cost_us'] / 1e3, 2)} ms for {rows})"
     device, runtime = servable.metadata.device, str(servable.info["runtime"])
     return (
         record.model,

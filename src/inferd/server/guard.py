@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from inferd.core.errors import MalformedRequest, PermissionDenied, Unauthenticated, UnsupportedMediaType
+from inferd.protocols.shared.media import JSON_HINT
 
 if TYPE_CHECKING:
     from inferd.server.keys import Key
@@ -201,4 +202,5 @@ def _require_json(headers: Mapping[bytes, bytes]) -> None:
             "changes need Content-Type: application/json",
             got=content_type.decode("latin-1"),
             expected="application/json",
+            **JSON_HINT,
         )

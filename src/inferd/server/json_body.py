@@ -13,6 +13,7 @@ from inferd.core.toml_file import dotted
 from inferd.protocols.shared.json_exact import read_exact
 from inferd.protocols.shared.json_members import MAX_SHOWN
 from inferd.protocols.shared.json_tensors import show
+from inferd.protocols.shared.media import JSON_HINT
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -24,6 +25,7 @@ async def read_json(request: Request) -> Any:
         raise UnsupportedMediaType(
             f"the content type is {content_type[:100]!r} where application/json is expected",
             expected="application/json",
+            **JSON_HINT,
         )
     return read_exact(await request.body(), non_finite=False)
 
@@ -40,7 +42,8 @@ def refusal(errors: Sequence[Mapping[str, Any]], *place: str | int) -> InferdErr
     """The first of pydantic's ``errors``; their ``loc`` continues ``place``."""
     first = errors[0]
     if isinstance(first.get("input"), bytes):  # FastAPI reads only what is declared as JSON
-        return UnsupportedMediaType("the body needs the content type application/json", expected="application/json")
+        needed = "application/json"
+        return UnsupportedMediaType(f"the body needs the content type {needed}", expected=needed, **JSON_HINT)
     path = dotted((*place, *first["loc"]))
     reason = first["msg"].removeprefix("Value error, ")
     message = f"{path}: {reason}" if path else reason

@@ -152,6 +152,21 @@ def test_a_wrong_content_type_is_415_listing_the_right_ones(content: bytes) -> N
     with pytest.raises(InferdError, match="application/json, application/x-npy, application/x-npz") as caught:
         FP32.decode(b'{"instances":[[1,2,3,4]]}', {b"content-type": content})
     assert http_status(caught.value) == 415
+    assert ("hint" in caught.value.details) == (content == b"application/x-www-form-urlencoded")
+
+
+def test_what_a_new_caller_gets_wrong_is_answered_with_the_way_out() -> None:
+    form = {b"content-type": b"application/x-www-form-urlencoded"}
+    mistakes = [
+        (b'{"instances":[[1,2,3,4]]}', form, "-H 'Content-Type: application/json'"),
+        (b'{"data":[[1,2,3,4]]}', {}, "known: 'instances', 'inputs'"),
+        (b'{"instances":[[1,2,3,null]]}', {}, 'set nan = "null"'),
+        (b'{"instances":[[1,2,3,"NaN"]]}', {}, 'set nan = "string"'),
+    ]
+    for body, headers, words in mistakes:
+        with pytest.raises(InferdError) as caught:
+            FP32.decode(body, headers)
+        assert words in f"{caught.value.message} {caught.value.details.get('hint')}"
 
 
 @pytest.mark.parametrize("accept", [b"text/html", b"application/json;q=0", b"image/*, text/*", b"application/x-npy"])

@@ -39,6 +39,15 @@ def test_simulate_prints_what_the_report_gets_right(inferd, definition):
     assert "the promises are kept" in out
 
 
+def test_a_look_at_nobody_is_no_warning(inferd, definition):
+    """A warning of numpy's would be an error here."""
+    code, out, err = inferd(
+        *("experiment", "simulate", definition, "--units-per-day", 1, "--days", 3, "--runs", 20, "--peeks", 3)
+    )
+    assert (code, err.strip()) == (0, "")
+    assert "20 runs of 3 units" in out
+
+
 def test_simulate_gives_the_same_as_json(inferd, definition):
     code, out, _ = inferd(
         *("experiment", "simulate", definition, "--units-per-day", 500, "--runs", 50, "--peeks", 20, "--json")

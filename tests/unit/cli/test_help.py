@@ -64,6 +64,7 @@ def test_a_misspelt_command_is_refused_with_a_suggestion(monkeypatch, capsys):
         (["serve", "x.onnx", "--config", "nowhere.toml"], "inferd: nowhere.toml: cannot be read"),
         (["inspect", "nowhere.onnx"], "inferd: nowhere.onnx does not exist"),
         (["check", "nowhere.onnx"], "inferd: nowhere.onnx does not exist"),
+        (["models", "list", "--url", "here:8133"], "address of an inferd server; write http://here:8133"),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(monkeypatch, capsys, tmp_path, arguments, says):

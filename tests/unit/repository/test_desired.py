@@ -172,7 +172,20 @@ def test_a_file_that_no_runtime_loads_is_refused_with_the_runtimes_there_are(tmp
     make(tmp_path, "notes.txt")
     message = refusal(tmp_path / "notes.txt")
     assert message.startswith(f"{tmp_path}/notes.txt: not a file that a runtime (")
-    assert "onnx" in message
+    assert "onnx: .onnx, .ort" in message
+    assert "sklearn: .skops" in message
+
+
+def test_a_version_whose_folder_is_no_number_is_pointed_at(tmp_path: Path):
+    make(tmp_path / "iris", "docs/notes.txt", "v1/model.onnx")
+    folder = tmp_path / "iris"
+    assert refusal(folder) == f"{folder}: v1 is not a number, as the name of a version's folder is, such as {folder}/1"
+
+
+def test_several_artefacts_in_a_folder_can_be_served_each_on_its_own(tmp_path: Path):
+    make(tmp_path, "a.onnx", "b.onnx")
+    *_, paths = refusal(tmp_path).partition("or serve each on its own: inferd serve ")
+    assert [find(path)[0].name for path in paths.split()] == ["a", "b"]
 
 
 def test_a_folder_without_any_model_says_what_was_expected(tmp_path: Path):

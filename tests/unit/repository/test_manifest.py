@@ -99,6 +99,29 @@ def test_sealing_again_takes_the_files_as_they_are(version, monkeypatch, capsys)
     check_manifest(version / "model.py")
 
 
+def test_only_versions_are_sealed(version, monkeypatch, capsys):
+    model = version.parent
+    for folder in (model, model.parent):
+        monkeypatch.setattr(sys, "argv", ["inferd", "seal", str(folder)])
+        assert main() == 2
+        assert f"name the folders of versions: {version}" in capsys.readouterr().err
+        assert not (folder / "manifest.json").exists()
+
+
+def test_examples_written_into_a_sealed_version_ask_for_a_new_seal(version, monkeypatch, capsys):
+    rows, golden = version.parent / "rows.json", version / "golden.npz"
+    rows.write_text("[[1], [2]]")
+    argv = ["inferd", "golden", str(version), str(rows), "-o", str(golden)]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert main() == 0
+    assert capsys.readouterr().err == ""
+    write_manifest(version)
+    golden.unlink()
+    write_manifest(version)
+    assert main() == 0
+    assert f"run inferd seal {version} again" in capsys.readouterr().err
+
+
 def test_what_cannot_be_sealed_is_told(tmp_path, monkeypatch, capsys):
     for folder in (tmp_path / "nowhere", tmp_path):
         monkeypatch.setattr(sys, "argv", ["inferd", "seal", str(folder)])

@@ -145,3 +145,10 @@ def test_a_foreign_database_is_left_as_it_was(tmp_path):
         StateStore(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["theirs.db"]
+
+
+def test_a_place_that_cannot_be_written_names_the_flag_for_another(tmp_path):
+    (tmp_path / "file").write_text("")
+    store = StateStore(tmp_path / "file" / "s.db")
+    with pytest.raises(ConfigError, match=r"cannot be written: .*; name another with --state-file"):
+        store.save("m", DECISION)

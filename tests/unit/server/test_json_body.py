@@ -22,3 +22,4 @@ def client():
 def test_a_body_that_is_not_declared_as_json_is_the_callers_mistake(client, path):
     reply = client.request("PUT", path, b'{"version": 1}')
     assert (reply.status, reply.json["detail"]) == (415, "the body needs the content type application/json")
+    assert "-H 'Content-Type: application/json'" in reply.json["hint"]

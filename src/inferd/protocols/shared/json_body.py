@@ -80,7 +80,8 @@ class JsonBody:
             refuse(f"the body is {kind_of(tree)} where an object with {forms} is expected", "", tree)
         for member in tree:
             if member not in self._members:
-                refuse(f"unknown member {show(member)}{did_you_mean(member, self._members)}", member, tree[member])
+                known = f"{did_you_mean(member, self._members)}; known: {', '.join(map(repr, self._members))}"
+                refuse(f"unknown member {show(member)}{known}", member, tree[member])
         given = [name for name in self._forms if name in tree]
         if len(given) != 1:
             self._refuse_forms(tree)

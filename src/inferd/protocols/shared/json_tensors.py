@@ -209,6 +209,8 @@ def _hint(item: Any, spec: TensorSpec) -> str:
         return f"write {int(item)} without a fraction"
     if type(item) is bool and (spec.dtype.kind in "iu" or is_float(spec)):
         return f"write {int(item)}"
+    if is_float(spec) and (item is None or (type(item) is str and item in NON_FINITE)):
+        return f'set nan = "{"null" if item is None else "string"}" in the model\'s model.toml to accept it'
     if type(item) is str and is_float(spec):
         return "write the number without quotes"
     return ""

@@ -8,6 +8,9 @@ from functools import lru_cache
 from inferd.core.errors import NotAcceptable, UnsupportedMediaType
 
 JSON, NPY, NPZ = b"application/json", b"application/x-npy", b"application/x-npz"
+JSON_HINT = {"hint": "with curl -d, add -H 'Content-Type: application/json'"}
+"""A detail of an error: curl says a form's type where nobody names another."""
+_FORM = b"application/x-www-form-urlencoded"
 
 
 @lru_cache(maxsize=64)
@@ -25,6 +28,7 @@ def body_type(header: bytes | None, known: tuple[bytes, ...]) -> bytes:
             f"the content type is not accepted; send one of {_listed(known)} (text in UTF-8)",
             got=header.decode("latin-1")[:100],
             expected=list(map(bytes.decode, known)),
+            **(JSON_HINT if kind == _FORM and JSON in known else {}),
         )
     return kind
 
