@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from inferd.experiments.report import Comparison, Report
     from inferd.experiments.shadow_report import ShadowReport
 
+_OPEN = ("too early", "no decision yet")
+"""Conclusions after which it matters how much is left to wait for."""
+
 
 @click.command(
     epilog="""\b
@@ -62,6 +65,7 @@ def command(
         from inferd.experiments.report_html import report_html
 
         Path(html).write_text(report_html(found), encoding="utf-8")
+        click.echo(f"wrote {html}", err=True)
     if as_json:
         import orjson
 
@@ -168,6 +172,8 @@ def _print_interval(name: str, level: float, ends: Interval | None, shares: Inte
 def _print_reach(comparison: Comparison, found: Estimate) -> None:
     if found.variance_saved is not None:
         click.echo(f"  the covariate took away {found.variance_saved:.0%} of the variance")
+    if comparison.conclusion not in _OPEN:
+        return
     if found.power is not None:
         click.echo(f"  power for the smallest change worth finding: {found.power:.0%} at a planned look")
     if comparison.units_left is not None:

@@ -51,12 +51,27 @@ def test_report_prints_the_split_the_figures_and_the_verdict(inferd, definition,
     assert "  better: candidate is higher by" in out
     assert "  anytime-valid 95% interval +0." in out
     assert "guardrail converted, candidate: holds" in out
+    assert "units left" not in out
+    assert "power" not in out
+
+
+def test_report_says_what_is_left_while_nothing_is_decided(inferd, definition, log):
+    """Which of two rows of the log converts says nothing of its variant."""
+    lines = [line.split(",") for line in log.read_text().splitlines()]
+    log.write_text(
+        "\n".join(",".join([*line[:3], line[3] if i == 0 else str(i // 2 % 2)]) for i, line in enumerate(lines))
+    )
+    code, out, _ = inferd("experiment", "report", log, "--definition", definition)
+    assert code == 0
+    assert "no decision yet" in out
+    assert "units left to find it at any time" in out
+    assert "power for the smallest change" in out
 
 
 def test_report_prints_json_and_writes_a_page(inferd, definition, log, tmp_path):
     page = tmp_path / "report.html"
-    code, out, _ = inferd("experiment", "report", log, "--definition", definition, "--json", "--html", page)
-    assert code == 0
+    code, out, err = inferd("experiment", "report", log, "--definition", definition, "--json", "--html", page)
+    assert (code, err.strip()) == (0, f"wrote {page}")
     document = json.loads(out)
     assert document["comparisons"][0]["conclusion"] == "better"
     assert document["units"] == 4_000

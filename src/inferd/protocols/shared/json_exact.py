@@ -63,7 +63,7 @@ def read_exact(body: bytes, *, non_finite: bool) -> Any:
             f"the body holds {error}, which is not JSON, and the model's NaN policy is 'error'",
             text,
             _position(text, "NaN", "Infinity", "-Infinity"),
-            hint='set nan = "null" or nan = "string" in the model\'s model.toml to accept it',
+            hint='set nan = "null" or nan = "string" in the model\'s model.toml, or serve with --nan, to accept it',
         )
     except _Repeated:
         _refuse("a name is given twice in one object", text, _repeated_position(text))

@@ -210,7 +210,8 @@ def _hint(item: Any, spec: TensorSpec) -> str:
     if type(item) is bool and (spec.dtype.kind in "iu" or is_float(spec)):
         return f"write {int(item)}"
     if is_float(spec) and (item is None or (type(item) is str and item in NON_FINITE)):
-        return f'set nan = "{"null" if item is None else "string"}" in the model\'s model.toml to accept it'
+        policy = "null" if item is None else "string"
+        return f'set nan = "{policy}" in the model\'s model.toml, or serve with --nan {policy}, to accept it'
     if type(item) is str and is_float(spec):
         return "write the number without quotes"
     return ""
