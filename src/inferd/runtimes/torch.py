@@ -344,10 +344,11 @@ def _described(
     import torch
 
     if not config.inputs or (names and sorted(names) != sorted(spec.name for spec in config.inputs)):
-        wanted = " and ".join(
-            f"[[input]] name = '{name}', datatype = 'FP32', shape = [-1, ...]" for name in names or ["x"]
+        wanted = ", ".join(f'{{name = "{name}", datatype = "FP32", shape = [-1, 4]}}' for name in names or ["x"])
+        raise LoadFailed(
+            f"{artefact.name} does not tell its inputs: write input = [{wanted}], "
+            f"with the datatypes and shapes they have, into {MODEL_TOML}"
         )
-        raise LoadFailed(f"{artefact.name} does not tell its inputs: write each, as {wanted}, into {MODEL_TOML}")
     given = {spec.name: spec for spec in config.inputs}
     inputs = [given[name] for name in names or given]
 

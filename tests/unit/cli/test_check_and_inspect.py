@@ -69,6 +69,18 @@ def test_a_file_that_needs_a_model_toml_is_told_how_to_get_one(inferd, tmp_path)
     assert inferd("check", tmp_path)[0] == 0
 
 
+def test_a_program_that_does_not_tell_its_inputs_is_served_once_a_model_toml_does(inferd, tmp_path):
+    import torch
+
+    torch.jit.script(torch.nn.Linear(4, 2)).save(tmp_path / "linear.ts")
+    code, _, stderr = inferd("check", tmp_path / "linear.ts")
+    assert code == 1
+    assert "put both into a folder, and serve the folder" in stderr
+    (tmp_path / "model.toml").write_text(re.search(r"write (input = \[.*\]), with the", stderr)[1])
+    code, _, stderr = inferd("check", tmp_path)
+    assert code == 0, stderr
+
+
 def test_check_holds_the_answer_against_the_signature(inferd, tmp_path):
     (tmp_path / "liar.py").write_text(
         "import numpy as np\n\n\nclass Liar:\n    inputs = {'x': 'FP32[-1, 2]'}\n    outputs = {'y': 'FP32[-1, 2]'}\n\n"
