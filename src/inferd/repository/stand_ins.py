@@ -55,8 +55,10 @@ class StandIns:
                 self._remember_failed()
                 if self._changes_choice():
                     await self._rescan()
-        except InferdError as error:
-            logger.error("nothing stands in for versions that failed: %s", error.message)
+        # Whatever it is: the next outcome is looked at again.
+        except Exception as error:
+            unknown = None if isinstance(error, InferdError) else error
+            logger.error("nothing stands in for versions that failed: %s", error, exc_info=unknown)
         finally:
             self._following = None
 
@@ -66,7 +68,9 @@ class StandIns:
             # One that is tried again has not served yet.
             if record.current and (record.state is VersionState.FAILED or (record.attempt > 1 and not record.is_ready)):
                 found.setdefault(record.model, set()).add(record.version)
-        # While a thread reads it.
+        for name in [name for name, failed in self._failed.items() if not failed]:
+            del self._failed[name]
+        # One by one, since a thread may be reading; those of which nothing failed any more are looked at once again.
         for name in {*self._failed, *found}:
             self._failed[name] = frozenset(found.get(name, ()))
 
@@ -79,6 +83,7 @@ class StandIns:
                 continue
             chosen, wanted = {*self._choose(model.config, model.there)}, {*model.versions, *model.problems}
             changes = changes or chosen != wanted
-            for version in sorted(chosen - wanted):
-                logger.warning("%s version %d is to serve in the place of version %d", name, version, max(failed))
+            for version in sorted(chosen - wanted - failed):
+                if failed:
+                    logger.warning("%s version %d is to serve in the place of version %d", name, version, max(failed))
         return changes

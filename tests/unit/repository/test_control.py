@@ -2,6 +2,7 @@
 
 import gc
 import json
+import time
 import weakref
 
 import numpy as np
@@ -287,3 +288,14 @@ def test_objects_of_a_program_are_controlled_too():
         assert version_of(client) == 503
         post(client, "/admin/models/m/load")
         assert version_of(client) == [0.0]
+
+
+def test_a_lazy_version_that_fails_at_its_first_call_has_the_one_before_in_its_place(repository):
+    put(repository, 3, "this is no Python")
+    with Client(repository, lazy=True) as client:
+        assert version_of(client) == 503
+        deadline = time.monotonic() + 30
+        while version_of(client) != 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert states(client) == {2: "READY", 3: "FAILED"}
