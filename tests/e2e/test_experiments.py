@@ -52,7 +52,7 @@ def test_the_command_prints_the_report_of_a_running_server(server, tmp_path):
         server.ask("POST", "/feedback", json.dumps(outcome), {"Content-Type": "application/json"})
     page = tmp_path / "report.html"
     code, out, err = server.command("experiment", "report", "--experiment", "ranker-2", "--html", str(page))
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, f"wrote {page}\n")
     assert out.startswith("ranker-2: 40 units")
     assert "click (mean), candidate against control" in out
     assert "of every prediction, without feedback" in out
