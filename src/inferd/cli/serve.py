@@ -90,12 +90,20 @@ def command(config_file: str | None, **flags: Any) -> int:
     from inferd.server.run import run
 
     code = run(settings, origins)
+    _end_output()
     if any_left():
         # A model that is still being loaded, in a framework's own code, which an interpreter that ends may break.
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _end_output() -> None:
+    """Write what is still to be written; what cannot be, as on a full disk, must not become the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 settings_options(command)
