@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Without the one that needs torch.
 MODELS ?= $(filter-out %/digits,$(wildcard examples/models/*))
 ARGS ?=
-TESTS ?= $(wildcard tests/unit tests/contracts tests/conformance tests/budget tests/docs)
+TESTS ?= $(wildcard tests/unit tests/contracts tests/conformance tests/budget)
 CODE := src tests benchmarks examples scripts
 
 .PHONY: help serve test check lint fix e2e chaos bench docs clean
@@ -24,7 +24,7 @@ test: $(VENV)/.dev $(VENV)/.kserve ## set up with every extra and run all tests
 	@$(BIN)/pytest $(ARGS)
 
 check: lint $(VENV)/.kserve ## the fast gate: format, lint, types, layers, changelog, fast tests
-	@$(if $(strip $(TESTS)),$(BIN)/pytest -q $(TESTS) $(ARGS))
+	@$(if $(strip $(TESTS)),$(BIN)/pytest -q -n 2 --dist loadfile $(TESTS) $(ARGS))
 
 lint: $(VENV)/.dev ## the part of the gate that runs no tests
 	@$(BIN)/ruff format --check -q $(wildcard $(CODE))

@@ -22,6 +22,8 @@ from inferd.core.errors import InferdError, LoadFailed
 _PACKAGE = "_inferd_user_"
 _number = itertools.count(1)
 _locks: dict[str, threading.RLock] = {}  # type: ignore[valid-type]
+# Python's own function raises KeyError when two threads call it at once.
+_invalidation = threading.Lock()
 _folders_of_an_absolute_path = re.compile(r"(?<![\w:/.])/(?:[\w.+@~-]+/)+")
 
 
@@ -63,7 +65,8 @@ def loading(folder: Path | None, what: str, thread: int | None = None) -> Iterat
     with ExitStack() as held:
         for name in _shared_names(folder, what):
             held.enter_context(_locks.setdefault(name, threading.RLock()))
-        importlib.invalidate_caches()
+        with _invalidation:
+            importlib.invalidate_caches()
         outer, load = loads.get(ident), _Load(folder, frozenset(sys.modules))
         loads[ident] = load
         try:
