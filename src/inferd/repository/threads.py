@@ -1,13 +1,15 @@
-"""Slow steps off the loop, each in a thread of its own that holds up neither the others nor the end of the process."""
+"""Slow steps off the loop, each in a thread that holds up neither the others nor the end of the process."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 NAME = "inferd-step"
+_idle: list[SimpleQueue[Callable[[], object]]] = []
 
 Result = TypeVar("Result")
 
@@ -46,9 +48,22 @@ async def in_thread(work: Callable[[], Result], *, undo: Callable[[Result], obje
 
 def any_left() -> bool:
     """Whether a step has not ended."""
-    return any(thread.name == NAME for thread in threading.enumerate())
+    return sum(thread.name == NAME for thread in threading.enumerate()) > len(_idle)
 
 
 def _start(run: Callable[[], object]) -> None:
-    # A daemon, unlike the threads of an executor, which are waited for at the end of the process.
-    threading.Thread(target=run, name=NAME, daemon=True).start()
+    try:
+        inbox = _idle.pop()
+    except IndexError:
+        inbox = SimpleQueue()
+        # A daemon, unlike the threads of an executor, which are waited for at the end of the process.
+        threading.Thread(target=_work, args=(inbox,), name=NAME, daemon=True).start()
+    inbox.put(run)
+
+
+def _work(inbox: SimpleQueue[Callable[[], object]]) -> None:
+    """In the thread: what is given, one after the other. A new thread for each step would have the C library keep
+    memory for each."""
+    while True:
+        inbox.get()()
+        _idle.append(inbox)
