@@ -22,8 +22,7 @@ class ModelMetadata:
 
     ``platform`` is the Open Inference Protocol's name of the format. ``classes`` and ``feature_names`` are empty
     where the artefact has none. ``binary_inputs`` and ``binary_outputs`` are those of BYTES that are known to be no
-    text.
-    ``provenance`` holds what the artefact says of its origin, as text.
+    text. ``provenance`` holds what the artefact says of its origin, as text.
     """
 
     runtime_version: str = ""
@@ -151,7 +150,7 @@ class Exchange(Protocol):
     principal: str
     request_id: str
     received_ns: int
-    on_disconnect: Callable[[], None] | None
+    on_disconnect: Callable[[], object] | None
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Answer. ``headers`` is a block of ``name: value\\r\\n`` lines without content-length, date or request id,

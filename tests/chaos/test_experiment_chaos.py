@@ -15,41 +15,15 @@ import psycopg
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
+from ranker_support import lay_ranker
 from serve_support import Process
 
-MODEL = """
-import numpy as np
-
-class Model:
-    inputs = {"x": "FP32[-1, 1]"}
-    outputs = {"version": "INT64[-1]"}
-    batchable = True
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.full(len(x), VERSION)
-"""
-EXPERIMENT = """
-id = "ranker-2"
-model = "ranker"
-unit = "header:x-user"
-[[variant]]
-name = "control"
-target = "ranker@1"
-[[variant]]
-name = "candidate"
-target = "ranker@2"
-"""
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for version in (1, 2):
-        (tmp_path / "models" / "ranker" / str(version)).mkdir(parents=True)
-        code = MODEL.replace("VERSION", str(version))
-        (tmp_path / "models" / "ranker" / str(version) / "model.py").write_text(code)
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "ranker.toml").write_text(EXPERIMENT)
+    lay_ranker(tmp_path)
     return tmp_path
 
 

@@ -5,32 +5,11 @@ import json
 import grpc
 import numpy as np
 import pytest
+from ranker_support import lay_ranker
 from serve_support import Process, free_port
 
 from inferd.protocols.grpc.schema import message_class
 
-MODEL = """
-import numpy as np
-
-class Model:
-    inputs = {"x": "FP32[-1, 1]"}
-    outputs = {"version": "INT64[-1]"}
-    batchable = True
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.full(len(x), VERSION)
-"""
-EXPERIMENT = """
-id = "ranker-2"
-model = "ranker"
-unit = "header:x-user"
-[[variant]]
-name = "control"
-target = "ranker@1"
-[[variant]]
-name = "candidate"
-target = "ranker@2"
-"""
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 JSON = {"Content-Type": "application/json"}
 
@@ -38,12 +17,7 @@ JSON = {"Content-Type": "application/json"}
 @pytest.fixture(scope="module", params=["grpcio", "native"])
 def served(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
-    for version in (1, 2):
-        (folder / "models" / "ranker" / str(version)).mkdir(parents=True)
-        code = MODEL.replace("VERSION", str(version))
-        (folder / "models" / "ranker" / str(version) / "model.py").write_text(code)
-    (folder / "experiments").mkdir()
-    (folder / "experiments" / "ranker.toml").write_text(EXPERIMENT)
+    lay_ranker(folder)
     grpc_port = free_port()
     flags = ("--version-policy", "all", "--experiments", "experiments")
     flags += ("--grpc-port", str(grpc_port), "--grpc-front", request.param)

@@ -3,44 +3,15 @@
 import json
 
 import pytest
+from ranker_support import lay_ranker
 from serve_support import Process
-
-MODEL = """
-import numpy as np
-
-class Model:
-    inputs = {"x": "FP32[-1, 1]"}
-    outputs = {"version": "INT64[-1]"}
-    batchable = True
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.full(len(x), VERSION)
-"""
-EXPERIMENT = """\
-id = "ranker-2"
-model = "ranker"
-unit = "header:X-User"
-[[variant]]
-name = "control"
-target = "ranker@1"
-[[variant]]
-name = "candidate"
-target = "ranker@2"
-[[metric]]
-name = "click"
-kind = "mean"
-"""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
-    for version in (1, 2):
-        (folder / "ranker" / str(version)).mkdir(parents=True)
-        (folder / "ranker" / str(version) / "model.py").write_text(MODEL.replace("VERSION", str(version)))
-    (folder / "experiments").mkdir()
-    (folder / "experiments" / "ranker.toml").write_text(EXPERIMENT)
-    arguments = ("ranker", "--version-policy", "all", "--experiments", "experiments", "--grpc-port", "0")
+    lay_ranker(folder)
+    arguments = ("models", "--version-policy", "all", "--experiments", "experiments", "--grpc-port", "0")
     with Process(folder, "serve", *arguments) as process:
         yield process.wait_ready()
 

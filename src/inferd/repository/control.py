@@ -33,17 +33,16 @@ from inferd.repository.state import Decision, HistoryEvent, StateStore, now_ms
 from inferd.repository.uploads import Uploads
 from inferd.repository.version_policy import check_policy
 
+logger = logging.getLogger("inferd.repository")
+
+_LABEL = re.compile(r"(?=.*[^0-9])[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
 
 class Source(NamedTuple):
     """What is laid over a model's configuration, and the folder that stands in place of the repository's, or ""."""
 
     overrides: Mapping[str, Any]
     folder: str
-
-
-logger = logging.getLogger("inferd.repository")
-
-_LABEL = re.compile(r"(?=.*[^0-9])[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class ModelControl:

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
@@ -21,7 +21,7 @@ from inferd.core.errors import InferdError, LoadFailed
 
 _PACKAGE = "_inferd_user_"
 _number = itertools.count(1)
-_locks: dict[str, threading.RLock] = {}  # type: ignore[valid-type]
+_locks: dict[str, AbstractContextManager[bool]] = {}
 # Python's own function raises KeyError when two threads call it at once.
 _invalidation = threading.Lock()
 _folders_of_an_absolute_path = re.compile(r"(?<![\w:/.])/(?:[\w.+@~-]+/)+")

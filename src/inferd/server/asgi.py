@@ -59,7 +59,7 @@ class AsgiExchange:
         self.principal = ""
         self.status = 0
         self.received_ns = monotonic_ns()
-        self.on_disconnect: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], object] | None = None
         self.answer: asyncio.Future[tuple[int, bytes, bytes] | None] = asyncio.get_running_loop().create_future()
         self.watcher: asyncio.Task[None] | None = None
 

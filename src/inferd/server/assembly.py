@@ -26,7 +26,6 @@ from inferd.server.app import make_app
 from inferd.server.asgi import Gateway
 from inferd.server.capture_routes import mount_captures
 from inferd.server.captures import Captures
-from inferd.server.experiments_setup import Experiments
 from inferd.server.front import Front
 from inferd.server.keys import Key
 from inferd.server.listeners import Listener, make_listener, protocol_class, read_doors
@@ -39,6 +38,7 @@ from inferd.telemetry.metrics import Metrics
 from inferd.telemetry.tracing import Tracer, make_tracer
 
 if TYPE_CHECKING:
+    from inferd.server.experiments_setup import Experiments
     from inferd.server.grpc_server import GrpcListener
 
 
@@ -156,6 +156,8 @@ def assemble(
         partial(mount_captures, captures=captures, models=control),
     ]
     if settings.experiments or settings.experiment_store:
+        from inferd.server.experiments_setup import Experiments
+
         experiments = Experiments(settings, engine, control)
         mounts.append(experiments.mount)
         metrics.add_writer(experiments.write_metrics)

@@ -38,7 +38,7 @@ class HotExchange:
     received_bytes = 0
     principal = ""
     refusal: InferdError | None = None
-    on_disconnect: Callable[[], None] | None = None
+    on_disconnect: Callable[[], object] | None = None
     disconnected = False
     response_complete = False
     status = 0

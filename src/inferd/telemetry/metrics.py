@@ -55,8 +55,7 @@ class VersionMetrics:
 
     A histogram is one list: a count per bucket, the count above the last bound, then the sum of what was observed.
     Times are nanoseconds; zero or less means the request never got that far and is left out. ``batch_times`` holds the
-    count and the compute time of the batches of each size; ``last_batch_s`` is on the monotonic clock, 0 for
-    none.
+    count and the compute time of the batches of each size; ``last_batch_s`` is on the monotonic clock, 0 for none.
     """
 
     __slots__ = (

@@ -123,13 +123,8 @@ def test_a_file_of_the_cache_that_was_cut_short_is_fetched_again(shelf, tmp_path
         blob.write_bytes(b"wei")
 
 
-def test_servers_with_one_cache_folder_take_turns_and_fetch_once(shelf, tmp_path, caplog):
-    caplog.set_level(logging.INFO, "inferd.sources")
-    shelf.content = {"m/1/a.onnx": b"weights"}
-    shelf.go_on.clear()
-    mirrors = [Mirror("shelf://models", tmp_path) for _ in range(2)]
-    mirrors[0].refresh()
-    mirrors[1].refresh()
+def fetch_side_by_side(shelf, mirrors, caplog):
+    """The second of two begins while the first is held, and goes on once that is done."""
     fetching = [threading.Thread(target=each.fetch, args=(each.path / "m" / "1",)) for each in mirrors]
     fetching[0].start()
     assert shelf.entered.wait(30)
@@ -139,6 +134,16 @@ def test_servers_with_one_cache_folder_take_turns_and_fetch_once(shelf, tmp_path
     shelf.go_on.set()
     for thread in fetching:
         thread.join()
+
+
+def test_servers_with_one_cache_folder_take_turns_and_fetch_once(shelf, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "inferd.sources")
+    shelf.content = {"m/1/a.onnx": b"weights"}
+    shelf.go_on.clear()
+    mirrors = [Mirror("shelf://models", tmp_path) for _ in range(2)]
+    mirrors[0].refresh()
+    mirrors[1].refresh()
+    fetch_side_by_side(shelf, mirrors, caplog)
     assert shelf.fetched == {"m/1/a.onnx": 1}
     assert there(mirrors[1]) == {"m/1/a.onnx"}
 
@@ -152,15 +157,7 @@ def test_a_download_of_another_mirror_of_the_same_file_is_waited_for(shelf, tmp_
     for shelf.identity in ("one", "other"):
         mirrors.append(Mirror("shelf://models", tmp_path))
         mirrors[-1].refresh()
-    fetching = [threading.Thread(target=each.fetch, args=(each.path / "m" / "1",)) for each in mirrors]
-    fetching[0].start()
-    assert shelf.entered.wait(30)
-    fetching[1].start()
-    while "waiting for another server" not in caplog.text:
-        fetching[1].join(0.01)
-    shelf.go_on.set()
-    for thread in fetching:
-        thread.join()
+    fetch_side_by_side(shelf, mirrors, caplog)
     assert shelf.fetched == {"m/1/a.onnx": 1}
     for mirror in mirrors:
         assert (mirror.path / "m" / "1" / "a.onnx").read_bytes() == b"weights"

@@ -61,7 +61,7 @@ class GrpcExchange:
         self.principal = ""
         self.request_id = request_id
         self.received_ns = monotonic_ns()
-        self.on_disconnect: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], object] | None = None
         self.status = -1
         self.answer_headers = b""
         self.answer = b""

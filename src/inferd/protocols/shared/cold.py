@@ -24,7 +24,7 @@ class ColdExchange:
         self.principal = outer.principal
         self.request_id = outer.request_id
         self.received_ns = monotonic_ns()
-        self.on_disconnect: Callable[[], None] | None = None
+        self.on_disconnect: Callable[[], object] | None = None
         self.answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:

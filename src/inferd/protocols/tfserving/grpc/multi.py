@@ -43,7 +43,7 @@ class MultiEndpoint:
             self.refuse(exchange, error)
             return
         task = asyncio.get_running_loop().create_task(self._finish(exchange, parts))
-        exchange.on_disconnect = task.cancel  # type: ignore[assignment]  # nobody asks whether it could be
+        exchange.on_disconnect = task.cancel
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
