@@ -1,7 +1,8 @@
 """Versions that come and go: what callers notice of 100 swaps, and what 50 cycles of load, infer, unload leave behind.
 
 Usage: swaps.py [--swaps 100] [--cycles 50] [--pause-s 0.2] [--connections 4] [--width 256].
-Each version answers its own number.
+Each version answers its own number. Ten rounds, each of two steady seconds and a tenth of the swaps, so that what else
+the machine does falls on both alike.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,8 @@ import onnx
 from onnx import TensorProto, helper
 
 JSON = {"Content-Type": "application/json"}
-STEADY_S = 5.0
+ROUNDS = 10
+STEADY_S = 2.0
 KEPT_VERSIONS = 3
 
 
@@ -100,8 +104,11 @@ def ask_forever(port: int, connections: int, pipe: Connection) -> None:
     pipe.send((taken, wrong))
 
 
-def p99_ms(taken: list[tuple[float, float]], start: float, end: float) -> float:
-    return float(np.quantile([latency for at, latency in taken if start <= at < end], 0.99) * 1e3)
+def p99_ms(taken: list[tuple[float, float]], windows: list[tuple[float, float]]) -> float:
+    """Of what was answered within the windows."""
+    times, latencies = np.array(taken).T
+    within = np.any([(start <= times) & (times < end) for start, end in windows], axis=0)
+    return float(np.quantile(latencies[within], 0.99) * 1e3)
 
 
 def resident_mb(pid: int) -> float:
@@ -111,7 +118,28 @@ def resident_mb(pid: int) -> float:
     raise SystemExit("no VmRSS")
 
 
-def start(repository: Path) -> tuple[subprocess.Popen[bytes], int]:
+@contextmanager
+def asking(port: int, connections: int) -> Iterator[Callable[[], tuple[list[tuple[float, float]], int]]]:
+    """Callers in a process of their own: what stops them, and gives what ``ask_forever`` sends back."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=ask_forever, args=(port, connections, theirs))
+    process.start()
+
+    def stop() -> tuple[list[tuple[float, float]], int]:
+        ours.send("stop")
+        told: tuple[list[tuple[float, float]], int] = ours.recv()
+        return told
+
+    try:
+        yield stop
+    finally:
+        process.kill()
+        process.join()
+
+
+@contextmanager
+def started(repository: Path) -> Iterator[tuple[int, int]]:
+    """A server: its process and its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -119,13 +147,29 @@ def start(repository: Path) -> tuple[subprocess.Popen[bytes], int]:
     command = [*inferd, "serve", str(repository), "--port", str(port), "--grpc-port", "0"]
     state = {**os.environ, "XDG_STATE_HOME": str(repository.parent / "state")}
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=state)
-    for _ in range(1200):
-        try:
-            call(port, "GET", "/ready")
-            return server, port
-        except (OSError, SystemExit):
+    try:
+        for _ in range(1200):
+            with suppress(OSError, SystemExit):
+                call(port, "GET", "/ready")
+                break
             time.sleep(0.05)
-    raise SystemExit("the server did not start")
+        yield server.pid, port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def swap(port: int, model: Path, made: Path, version: int) -> float:
+    """Put a version in the place of the one before; the seconds it took."""
+    (made / str(version)).rename(model / str(version))
+    started = time.perf_counter()
+    described = call(port, "POST", "/admin/models/m/load")
+    took = time.perf_counter() - started
+    ready = [each["version"] for each in described["versions"] if each["state"] == "READY"]
+    if ready != [version]:
+        raise SystemExit(f"version {version} does not serve alone: {described}")
+    shutil.rmtree(model / str(version - KEPT_VERSIONS), ignore_errors=True)
+    return took
 
 
 def swaps(repository: Path, count: int, connections: int, width: int, pause_s: float) -> None:
@@ -136,57 +180,44 @@ def swaps(repository: Path, count: int, connections: int, width: int, pause_s: f
     model.mkdir(parents=True)
     (made / "1").rename(model / "1")
     (model / "model.toml").write_text("[execution]\nintra_op_threads = 1\n")
-    server, port = start(repository)
-    ours, theirs = multiprocessing.Pipe()
-    caller = multiprocessing.Process(target=ask_forever, args=(port, connections, theirs))
-    caller.start()
-    time.sleep(2)
-    steady = time.perf_counter()
-    time.sleep(STEADY_S)
-    begin = time.perf_counter()
-    took = []
-    for version in range(2, count + 2):
-        (made / str(version)).rename(model / str(version))
-        started = time.perf_counter()
-        described = call(port, "POST", "/admin/models/m/load")
-        took.append(time.perf_counter() - started)
-        ready = [each["version"] for each in described["versions"] if each["state"] == "READY"]
-        if ready != [version]:
-            raise SystemExit(f"version {version} does not serve alone: {described}")
-        shutil.rmtree(model / str(version - KEPT_VERSIONS), ignore_errors=True)
-        time.sleep(pause_s)
-    end = time.perf_counter()
-    time.sleep(1)
-    ours.send("stop")
-    taken, wrong = ours.recv()
-    caller.join()
-    before, during = p99_ms(taken, steady, begin), p99_ms(taken, begin, end)
-    print(f"{count} swaps in {end - begin:.1f} s, {pause_s:g} s apart, {np.median(took) * 1e3:.0f} ms each")
+    took: list[float] = []
+    steady, swapping = [], []
+    with started(repository) as (_, port), asking(port, connections) as stop:
+        time.sleep(2)
+        for index in range(ROUNDS):
+            begin = time.perf_counter()
+            time.sleep(STEADY_S)
+            between = time.perf_counter()
+            for version in range(2 + index * count // ROUNDS, 2 + (index + 1) * count // ROUNDS):
+                took.append(swap(port, model, made, version))
+                time.sleep(pause_s)
+            steady.append((begin, between))
+            swapping.append((between, time.perf_counter()))
+        taken, wrong = stop()
+    before, during = p99_ms(taken, steady), p99_ms(taken, swapping)
+    seconds = sum(end - start for start, end in swapping)
+    print(f"{count} swaps in {seconds:.1f} s, {pause_s:g} s apart, {np.median(took) * 1e3:.0f} ms each")
     print(f"{len(taken)} requests by {connections} connections")
     print(f"failed or answered by another version than named: {wrong}")
     print(f"p99 steady {before:.2f} ms, during swaps {during:.2f} ms: {during / before:.2f} x (bar 1.5)")
-    server.terminate()
-    server.wait()
 
 
 def cycles(repository: Path, count: int, width: int) -> None:
     """Load, infer and unload one version again and again, and print the resident memory."""
     write_version(repository / "m", 1, width)
-    server, port = start(repository)
     sizes = []
-    for _ in range(count):
-        call(port, "POST", "/admin/models/m/load")
-        for _ in range(20):
-            call(port, "POST", "/predict", '{"instances": [[0, 0, 0, 0]]}')
-        call(port, "POST", "/admin/models/m/unload")
-        sizes.append(resident_mb(server.pid))
+    with started(repository) as (pid, port):
+        for _ in range(count):
+            call(port, "POST", "/admin/models/m/load")
+            for _ in range(20):
+                call(port, "POST", "/predict", '{"instances": [[0, 0, 0, 0]]}')
+            call(port, "POST", "/admin/models/m/unload")
+            sizes.append(resident_mb(pid))
     settled = sizes[len(sizes) // 10]
     print(
         f"{count} cycles: {sizes[0]:.1f} MB after the first, {settled:.1f} after {len(sizes) // 10 + 1}, "
         f"{sizes[-1]:.1f} after the last: {100 * (sizes[-1] / sizes[0] - 1):+.1f} % (bar 5)"
     )
-    server.terminate()
-    server.wait()
 
 
 def main() -> None:
@@ -197,12 +228,12 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--width", type=int, default=256)
     options = parser.parse_args()
-    for work in (
-        lambda folder: swaps(folder, options.swaps, options.connections, options.width, options.pause_s),
-        lambda folder: cycles(folder, options.cycles, options.width),
-    ):
-        with tempfile.TemporaryDirectory() as folder:
-            work(Path(folder) / "models")
+    with tempfile.TemporaryDirectory() as folder:
+        if options.swaps:
+            swaps(Path(folder) / "models", options.swaps, options.connections, options.width, options.pause_s)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.cycles:
+            cycles(Path(folder) / "models", options.cycles, options.width)
 
 
 if __name__ == "__main__":

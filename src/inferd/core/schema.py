@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cache
 from sys import float_info
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _MAX_SHOWN = 200
 _NAMES = {str: "text", int: "a whole number", float: "a finite number", bool: "true or false"}
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def field_types(kind: type) -> Mapping[str, Any]:
+    """The type of each field of a dataclass."""
+    return MappingProxyType(_type_hints(kind))
+
+
+_type_hints = cache(get_type_hints)  # it compiles each annotation anew
 
 
 def accepted(hint: Any) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from inferd.core.errors import ConfigError
-from inferd.core.schema import conform
+from inferd.core.schema import conform, field_types
 from inferd.core.toml_file import KeyPath, TomlFile, read_toml
 from inferd.experiments.bandits.policies import LEAST_REWARDS
 from inferd.experiments.definition import (
@@ -103,7 +103,7 @@ def _keys(entry: Any) -> dict[str, Any]:
 
 def _experiment(document: TomlFile) -> Experiment:
     document.refuse_unknown((), document.values, (*_PLAIN, *_LISTS, *_TABLES))
-    hints = get_type_hints(Experiment)
+    hints = field_types(Experiment)
     values = {
         key: _read(document, (key,), document.values[key], hints[key]) for key in _PLAIN if key in document.values
     }
@@ -138,7 +138,7 @@ def _build(document: TomlFile, at: KeyPath, table: Any, kind: type[_Value]) -> _
     """A dataclass whose fields are the keys of ``table``."""
     if not isinstance(table, dict):
         raise refusal(document, at, f"is a table of keys, got {table!r}")
-    hints = get_type_hints(kind)
+    hints = field_types(kind)
     document.refuse_unknown(at, table, hints)
     for entry in fields(kind):  # type: ignore[arg-type]  # each kind of _LISTS and _TABLES is a dataclass
         if entry.default is MISSING and entry.name not in table:

@@ -7,7 +7,6 @@ rest. What a file defines is not changed here: that is a ``Conflict`` naming the
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -336,7 +335,7 @@ class ModelControl:
 
     def _decision(self, name: str) -> Decision:
         """A copy to change; it counts once it is kept."""
-        return copy.deepcopy(self._decisions.get(name, Decision()))
+        return self._decisions.get(name, Decision()).copy()
 
     def _served(self, name: str) -> dict[int, VersionRecord]:
         return {
@@ -366,6 +365,7 @@ class ModelControl:
             put(self._decisions, name, before)
             raise
         self._record(name, version, event, who)
+        await asyncio.sleep(0)  # requests first: one long turn of the loop would hold up all of them
         self._show_labels()
         self._repository.apply(wanted)
 

@@ -28,6 +28,7 @@ from inferd.repository.artefact import (
 from inferd.repository.completeness import Complete
 from inferd.repository.model_toml import FILE_NAME, apply, read_model_toml
 from inferd.repository.version_policy import choose_versions
+from inferd.sources.local import subfolders
 
 logger = logging.getLogger("inferd.repository")
 
@@ -112,24 +113,31 @@ def _discover(text: str, look: Look) -> Iterator[WantedModel]:
         raise ConfigError(_missing(path))
     elif is_artefact(path):  # whatever folders it has of its own
         yield _lone_folder(path, look.defaults)
-    elif _source().versions(text):
-        model = _model_folder(path, look)
+    elif numbers := _source().versions(text):
+        model = _model_folder(path, numbers, look)
         if not model.versions and model.problems:
             raise ConfigError(next(iter(model.problems.values())))
         yield model
-    elif any(_has_versions(child) is not False for child in _folders(path)):
-        for child in _folders(path):
-            found = _has_versions(child)
-            if found is None:
-                name = _model_name(child.name)
-                reason = f"the folder {child.name} cannot be listed"
-                yield WantedModel(name, replace(look.defaults, name=name), {}, origin=str(child), problem=reason)
-            elif found:
-                yield _model_folder(child, look)
-            else:
-                _warn_once(f"{child} is ignored: it holds no version folder, such as {child.name}/1")
-    elif not (look.may_be_empty and all(child.is_dir() or child.name.startswith(".") for child in path.iterdir())):
-        yield _lone_folder(path, look.defaults)
+    else:
+        yield from _repository(path, look)
+
+
+def _repository(path: Path, look: Look) -> Iterator[WantedModel]:
+    """The models in a folder of model folders; of one that holds none, itself."""
+    found = {child: _versions(child) for child in _folders(path)}
+    if all(numbers is not None and not numbers for numbers in found.values()):
+        if not (look.may_be_empty and all(child.is_dir() or child.name.startswith(".") for child in path.iterdir())):
+            yield _lone_folder(path, look.defaults)
+        return
+    for child, numbers in found.items():
+        if numbers is None:
+            name = _model_name(child.name)
+            reason = f"the folder {child.name} cannot be listed"
+            yield WantedModel(name, replace(look.defaults, name=name), {}, origin=str(child), problem=reason)
+        elif numbers:
+            yield _model_folder(child, numbers, look)
+        else:
+            _warn_once(f"{child} is ignored: it holds no version folder, such as {child.name}/1")
 
 
 def _single(text: str, defaults: ModelConfig) -> WantedModel:
@@ -145,7 +153,7 @@ def _lone_folder(folder: Path, defaults: ModelConfig) -> WantedModel:
     absolute = folder.resolve()
     numbered = absolute.name in map(str, _source().versions(str(absolute.parent)))
     home = absolute.parent if numbered else folder
-    config = _configure(home, defaults)
+    config = _configure(home, _named(home, defaults))
     try:
         artefact = find_artefact(folder, config.runtime)
     except ConfigError as error:
@@ -158,23 +166,22 @@ def _with_advice(folder: Path, reason: str) -> str:
     several = artefacts_in(folder)
     if len(several) > 1:
         return f"{reason}, or serve each on its own: inferd serve {' '.join(map(str, several[:5]))}"
-    listed = (child for child in _folders(folder) if _has_versions(child) is not None)
+    listed = (child for child in _folders(folder) if _versions(child) is not None)
     misnamed = next((child.name for child in listed if artefacts_in(child)), None)
     if misnamed is not None:
         return f"{folder}: {misnamed} is not a number, as the name of a version's folder is, such as {folder / '1'}"
     return f"{reason}; and it holds no version folder (1/, 2/) and no model folder"
 
 
-def _model_folder(folder: Path, look: Look) -> WantedModel:
-    numbers = _source().versions(str(folder))
+def _model_folder(folder: Path, numbers: Sequence[int], look: Look) -> WantedModel:
     partial = {version: why for version in numbers if (why := look.why_incomplete(folder / str(version)))}
     there = [version for version in numbers if version not in partial]
     versions: dict[int, Path] = {}
     problems: dict[int, str] = {}
-    config = replace(look.defaults, name=_model_name(folder.resolve().name))
+    config = _named(folder, look.defaults)
     problem = ""
     try:
-        config = _configure(folder, look.defaults)
+        config = _configure(folder, config)
         for version in look.choose(config, there):
             try:
                 look.fetch(folder / str(version))
@@ -186,8 +193,9 @@ def _model_folder(folder: Path, look: Look) -> WantedModel:
     except ConfigError as error:
         problem = error.message
         problems = dict.fromkeys(there[-1:], problem)
+    names = {*map(str, numbers)}
     skipped = (
-        *(f"{child.name}: not a version number" for child in _folders(folder) if child.name not in map(str, numbers)),
+        *(f"{child.name}: not a version number" for child in _folders(folder) if child.name not in names),
         *(f"{version}: {why}" for version, why in partial.items()),
     )
     # Callers see these reasons, and the server's paths are not for them.
@@ -202,8 +210,11 @@ def _without_path(folder: Path, reason: str) -> str:
     return reason.replace(f"{folder.parent}{os.sep}", "")
 
 
-def _configure(folder: Path, defaults: ModelConfig) -> ModelConfig:
-    config = replace(defaults, name=_model_name(folder.resolve().name))
+def _named(folder: Path, defaults: ModelConfig) -> ModelConfig:
+    return replace(defaults, name=_model_name(folder.resolve().name))
+
+
+def _configure(folder: Path, config: ModelConfig) -> ModelConfig:
     file = folder / FILE_NAME
     return apply(config, read_model_toml(file)) if has_file(file) else config
 
@@ -231,15 +242,15 @@ def _is_code(text: str) -> bool:
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+        return [folder / name for name in subfolders(folder) if not name.startswith(".")]
     except OSError as error:
         raise ConfigError(f"{folder} cannot be listed: {error.strerror}") from None
 
 
-def _has_versions(folder: Path) -> bool | None:
+def _versions(folder: Path) -> Sequence[int] | None:
     """None for a folder nobody may read: lost+found in a mounted repository, or a model whose disk is ill."""
     try:
-        return bool(_source().versions(str(folder)))
+        return _source().versions(str(folder))
     except LoadFailed:
         return None
 

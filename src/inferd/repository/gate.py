@@ -15,8 +15,8 @@ from inferd.core.errors import GateFailed
 from inferd.core.plain_text import digits
 from inferd.core.tensors import Signature, TensorSpec, describe
 from inferd.repository.artefact import beside
-from inferd.repository.golden import Golden, Tensors, read_golden
-from inferd.repository.warmup import Measured, take_rows, warmup_rows
+from inferd.repository.golden import Golden, read_golden
+from inferd.repository.warmup import Measured, Tensors, take_rows, warmup_rows
 
 TIMED_CALLS = 200
 TIMED_S = 2.0

@@ -14,12 +14,10 @@ from inferd.core.errors import ConfigError, InvalidRequest
 from inferd.core.tensors import Signature, TensorSpec, compile_check
 from inferd.core.whole_file import whole_file
 from inferd.repository.artefact import has_file
-from inferd.repository.warmup import as_tensor
+from inferd.repository.warmup import Tensors, as_tensor
 
 NPZ, JSON = "golden.npz", "golden.json"
 _INPUT, _OUTPUT = "input.", "output."
-
-Tensors = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_type_hints
+from typing import Any
 
 from inferd.core.config import (
     BatchingConfig,
@@ -20,7 +20,7 @@ from inferd.core.config import (
     ModelConfig,
 )
 from inferd.core.errors import ConfigError
-from inferd.core.schema import conform
+from inferd.core.schema import conform, field_types
 from inferd.core.tensors import DATATYPES, Signature, TensorSpec
 from inferd.core.toml_file import KeyPath, TomlFile, dotted, read_toml
 from inferd.repository.version_policy import check_policy
@@ -59,7 +59,7 @@ def read_overrides(values: Mapping[str, Any]) -> Overrides:
 
 def _read_document(document: TomlFile) -> Overrides:
     document.refuse_unknown((), document.values, (*_PLAIN, *_TENSORS, *_SECTIONS, "options"))
-    hints = get_type_hints(ModelConfig)
+    hints = field_types(ModelConfig)
     result: dict[str, Any] = {}
     for key, value in document.values.items():
         if key in _TENSORS:
@@ -103,7 +103,7 @@ def dump_model_toml(config: ModelConfig, signature: Signature) -> str:
 
 
 def _read_section(document: TomlFile, section: str, table: dict[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(_SECTIONS[section])
+    hints = field_types(_SECTIONS[section])
     document.refuse_unknown((section,), table, hints)
     return {key: _read(document, (section, key), value, hints[key]) for key, value in table.items()}
 
@@ -122,7 +122,7 @@ def _read_tensors(document: TomlFile, key: str) -> tuple[TensorSpec, ...]:
 
 def _read_tensor(document: TomlFile, at: KeyPath, value: Any) -> TensorSpec:
     table = _table(document, at, value)
-    hints = get_type_hints(TensorSpec) | {"shape": tuple[int, ...]}
+    hints = {**field_types(TensorSpec), "shape": tuple[int, ...]}
     document.refuse_unknown(at, table, hints)
     for key in ("name", "datatype", "shape"):
         if key not in table:

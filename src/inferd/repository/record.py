@@ -29,9 +29,10 @@ class VersionRecord:
     ``attempt`` counts from 1. ``initial`` is one the server started with; ``current`` is False once it is to be
     replaced; ``retry_at`` is when, on the monotonic clock in seconds, a failed one may be tried again (0: never).
     A ``dormant`` one is pending until somebody asks for it; its reason is what it waits for besides. ``size_bytes`` is
-    that of its artefact, once it is loaded. It is ``changed`` when the artefact there now is not the one of the
-    ``print``, which was loaded. ``error`` is why it failed to load, ``step`` what loads it. ``since_ms`` is when
-    the state began, in milliseconds since 1970, ``since_s`` the same in seconds on the monotonic clock.
+    that of its artefact, once it is loaded where memory has a budget. It is ``changed`` when the artefact there now is
+    not the one of the ``print``, which was loaded. ``error`` is why it failed to load, ``step`` what loads it.
+    ``since_ms`` is when the state began, in milliseconds since 1970, ``since_s`` the same in seconds on the monotonic
+    clock.
     """
 
     config: ModelConfig

@@ -27,7 +27,7 @@ from inferd.repository.memory import give_back
 from inferd.repository.reconcile import Attempt, Load, next_action
 from inferd.repository.record import CHANGED, COMING, VersionRecord
 from inferd.repository.records import VersionRecords
-from inferd.repository.residency import Residency, version_bytes
+from inferd.repository.residency import Residency
 from inferd.repository.servables import make_servable
 from inferd.repository.state import HistoryEvent, StateStore, now_ms
 from inferd.repository.threads import in_thread
@@ -300,7 +300,6 @@ class ModelRepository:
 
         Raises ``ConfigError`` when there never will be.
         """
-        record.size_bytes = record.size_bytes or version_bytes(record.artefact)
         self._residency.check_size(record)
         victims = self._residency.room_for(record, self.records)
         for victim in victims or ():
@@ -345,6 +344,7 @@ class ModelRepository:
         self._on_ready(record.servable)
         record.advance(VersionState.READY)
         self._publish()
+        await asyncio.sleep(0)  # requests first: one long turn of the loop would hold up all of them
         took = f"after {time.monotonic() - started:.2f} s"
         self._remember(record.model, record.version, "ready", took)
         logger.info("%s version %d READY %s", record.model, record.version, took)

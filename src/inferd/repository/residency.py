@@ -25,8 +25,11 @@ class Residency:
     wait_s: float = 60.0
 
     def check_size(self, record: VersionRecord) -> None:
-        """Raise ``ConfigError`` for a version that is larger than the whole budget."""
-        if 0 < self.budget_bytes < record.size_bytes:
+        """Note the version's size. Raises ``ConfigError`` when it is larger than the whole budget."""
+        if not self.budget_bytes:
+            return
+        record.size_bytes = record.size_bytes or version_bytes(record.artefact)
+        if record.size_bytes > self.budget_bytes:
             raise ConfigError(
                 f"its files are {record.size_bytes / (1 << 20):.1f} MiB, more than the whole memory budget "
                 f"(--memory-budget-mb {self.budget_bytes / (1 << 20):g})"

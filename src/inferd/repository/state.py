@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ class Decision:
     off: bool = False
     labels: dict[str, int] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
+
+    def copy(self) -> Decision:
+        """One to change; ``overrides`` are never changed, but replaced."""
+        return replace(self, loaded={*self.loaded}, unloaded={*self.unloaded}, labels={**self.labels})
 
 
 @dataclass(frozen=True, slots=True)

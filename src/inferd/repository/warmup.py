@@ -31,10 +31,10 @@ TIMED_CALLS = 200
 TIMED_S = 0.02
 TIMED_ROUNDS = 3
 COMPARED_ROWS = 8
-CONFIRMING_CALLS = 5
+CONFIRMING_CALLS = 20
 CONFIRMED_FACTOR = 1.5
 
-Inputs = Mapping[str, np.ndarray]
+Tensors = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +81,37 @@ def warm_up(models: Sequence[Model], config: ModelConfig, artefact: Path, before
         cost_us = _cost_us(model, rows, config)
         inline_rows = 1 if _may_run_inline(model, config, cost_us) else 0
         return Measured(False, 1, inline_rows, cost_us, 1, None, time.monotonic() - started)
-    _check_rows(model, take_rows(rows, 2), 2)
+    batch = take_rows(rows, _compared_rows(config, batching))
+    together = model.execute(batch, (), {}, "")
+    _check_rows(together, len(next(iter(batch.values()))))
     taken_over = _confirm(model, rows, config, before) if before is not None else None
     size, inline_rows, cost_us, cost_of_rows = taken_over or _grow(model, rows, config, batching)
     for padded in config.batching.allowed_sizes if batching else ():
         model.execute(take_rows(rows, padded), (), {}, "")
-    difference = _batch_difference(model, rows) if batching else None
+    difference = _batch_difference(model, batch, together) if batching else None
     return Measured(batching, size, inline_rows, cost_us, cost_of_rows, difference, time.monotonic() - started)
 
 
-def _confirm(model: Model, rows: Inputs, config: ModelConfig, before: Measured) -> tuple[int, int, float, int] | None:
-    """What ``_grow`` returned for the version before, if this one is no slower where that matters."""
+def _confirm(model: Model, rows: Tensors, config: ModelConfig, before: Measured) -> tuple[int, int, float, int] | None:
+    """What ``_grow`` returned for the version before, if calls at one size show that it holds for this one.
+
+    That size is the largest that runs inline: twice as many rows took longer than the bound, so a model that still
+    comes below it is less than twice as slow. It is the largest that was timed where nothing else is bound so closely.
+    """
     if not before.cost_of_rows or before.asked != config.batching:
         return None
-    if before.inline_rows:
-        inline_us = _least_us(model, take_rows(rows, before.inline_rows), config.execution.inline_max_us)
-        if not _may_run_inline(model, config, inline_us):
-            return None
-    bound_us = CONFIRMED_FACTOR * before.cost_us
-    cost_us = _least_us(model, take_rows(rows, before.cost_of_rows), bound_us)
-    if cost_us > bound_us:
+    inline_only = 0 < before.inline_rows < before.cost_of_rows
+    size = before.inline_rows if inline_only else before.cost_of_rows
+    bound_us = config.execution.inline_max_us if inline_only else CONFIRMED_FACTOR * before.cost_us
+    cost_us = _least_us(model, take_rows(rows, size), bound_us)
+    if cost_us > bound_us or (before.inline_rows and not _may_run_inline(model, config, cost_us)):
         return None
     # Not the new cost where it is higher: versions that are a little slower each would add up unseen.
-    return before.max_batch_size, before.inline_rows, min(cost_us, before.cost_us), before.cost_of_rows
+    known_us = before.cost_us if inline_only else min(cost_us, before.cost_us)
+    return before.max_batch_size, before.inline_rows, known_us, before.cost_of_rows
 
 
-def _least_us(model: Model, inputs: Inputs, enough_us: float) -> float:
+def _least_us(model: Model, inputs: Tensors, enough_us: float) -> float:
     """The fastest of a few calls, as many as it takes until one is fast enough."""
     least_us = float("inf")
     for _ in range(CONFIRMING_CALLS):
@@ -118,7 +123,7 @@ def _least_us(model: Model, inputs: Inputs, enough_us: float) -> float:
     return least_us
 
 
-def _grow(model: Model, rows: Inputs, config: ModelConfig, batching: bool) -> tuple[int, int, float, int]:
+def _grow(model: Model, rows: Tensors, config: ModelConfig, batching: bool) -> tuple[int, int, float, int]:
     """Time batches of 1, 2, 4… rows, up to the configured size or until one takes too long.
 
     Returns the largest batch to make, the largest to run inline, and the cost and rows of the largest one timed.
@@ -135,7 +140,7 @@ def _grow(model: Model, rows: Inputs, config: ModelConfig, batching: bool) -> tu
         size = min(2 * size, most)
 
 
-def _cost_us(model: Model, inputs: Inputs, config: ModelConfig) -> float:
+def _cost_us(model: Model, inputs: Tensors, config: ModelConfig) -> float:
     """What one call costs: the 99th percentile when it may come below the inline bound, else a single call."""
     best = float("inf")
     for _ in range(TIMED_ROUNDS):
@@ -159,7 +164,7 @@ def _may_run_inline(model: Model, config: ModelConfig, cost_us: float) -> bool:
     return mode == "inline" or cost_us <= config.execution.inline_max_us
 
 
-def warmup_rows(model: Model, artefact: Path) -> Inputs:
+def warmup_rows(model: Model, artefact: Path) -> Tensors:
     """Inputs from ``warmup.npz`` beside the artefact, else those that the artefact itself brings, else made from the
     signature (varied, within [0, 1])."""
     signature = next(iter(model.signatures.values()))
@@ -169,7 +174,7 @@ def warmup_rows(model: Model, artefact: Path) -> Inputs:
             inputs = {name: as_tensor(archive[name]) for name in archive.files}
         compile_check(signature, batchable=model.batchable)(inputs)
         return inputs
-    example: Inputs | None = getattr(model, "example", None)
+    example: Tensors | None = getattr(model, "example", None)
     if example is not None:
         return example
     inputs = example_inputs(signature, rows=COMPARED_ROWS if model.batchable else 1)
@@ -187,12 +192,12 @@ def as_tensor(array: np.ndarray) -> np.ndarray:
     return array.astype(object) if array.dtype.kind == "S" else array
 
 
-def take_rows(rows: Inputs, count: int) -> Inputs:
+def take_rows(rows: Tensors, count: int) -> Tensors:
     """``count`` rows, repeating those there are."""
     return {name: np.take(array, np.arange(count) % len(array), axis=0) for name, array in rows.items()}
 
 
-def _first_call(model: Model, inputs: Inputs) -> None:
+def _first_call(model: Model, inputs: Tensors) -> None:
     try:
         _first_response(model, inputs)
     # Whatever a framework raises is the reason this version cannot be served.
@@ -207,7 +212,7 @@ def _first_call(model: Model, inputs: Inputs) -> None:
         raise LoadFailed(f"the model failed in warm-up: {reason}; {hint}") from error
 
 
-def _first_response(model: Model, inputs: Inputs) -> None:
+def _first_response(model: Model, inputs: Tensors) -> None:
     """Of a model that gives several, one is enough: nobody knows how many there are."""
     if not getattr(model, "streaming", False):
         model.execute(inputs, (), {}, "")
@@ -216,9 +221,14 @@ def _first_response(model: Model, inputs: Inputs) -> None:
         next(responses, None)
 
 
-def _check_rows(model: Model, batch: Inputs, rows: int) -> None:
+def _compared_rows(config: ModelConfig, batching: bool) -> int:
+    """The rows of a first batch: several, but no more than a batch is to have."""
+    return max(2, min(COMPARED_ROWS, config.batching.max_batch_size or COMPARED_ROWS)) if batching else 2
+
+
+def _check_rows(outputs: Tensors, rows: int) -> None:
     """The model must answer as many rows as it is given, or it is not batchable and must say so."""
-    for name, array in model.execute(batch, (), {}, "").items():
+    for name, array in outputs.items():
         if array.ndim == 0 or array.shape[0] != rows:
             raise LoadFailed(
                 f"output {name!r} has shape {list(array.shape)} for a batch of {rows} rows: the model is not "
@@ -226,16 +236,14 @@ def _check_rows(model: Model, batch: Inputs, rows: int) -> None:
             )
 
 
-def _batch_difference(model: Model, rows: Inputs) -> float:
-    """Largest absolute difference of a numeric output between rows executed alone and together."""
-    count = COMPARED_ROWS
-    batch = take_rows(rows, count)
-    together = model.execute(batch, (), {}, "")
+def _batch_difference(model: Model, batch: Tensors, together: Tensors) -> float:
+    """Largest absolute difference of a numeric output between rows executed alone and ``together``."""
+    rows = range(len(next(iter(batch.values()))))
+    alone = [model.execute({name: array[row : row + 1] for name, array in batch.items()}, (), {}, "") for row in rows]
     worst = 0.0
-    for row in range(count):
-        alone = model.execute({name: array[row : row + 1] for name, array in batch.items()}, (), {}, "")
-        for name, array in alone.items():
-            if array.dtype.kind in "fiu" and array.size:
-                difference = np.abs(array.astype(np.float64) - together[name][row : row + 1].astype(np.float64))
-                worst = max(worst, float(np.nanmax(difference, initial=0.0)))
+    for name, array in together.items():
+        if array.dtype.kind in "fiu" and array.size:
+            apart = np.concatenate([each[name] for each in alone])
+            difference = np.abs(apart.astype(np.float64) - array.astype(np.float64))
+            worst = max(worst, float(np.nanmax(difference, initial=0.0)))
     return worst

@@ -163,8 +163,10 @@ def assemble(
         metrics.add_writer(experiments.write_metrics)
     gateways = []
     for listener in listeners:
-        also, mounts = mounts, []  # what controls the server is on the plain port only
-        app = make_app(repository, engine, metrics, state, [listener.mount, *also], listener)
+        # What controls the server is on the plain port only. It comes first, since routes are tried in their order, and
+        # a call of it should not hold up requests for long.
+        control_mounts, mounts = mounts, []
+        app = make_app(repository, engine, metrics, state, [*control_mounts, listener.mount], listener)
         gateways.append(Gateway(app, listener.front))
     regions = context.regions
     return Assembly(

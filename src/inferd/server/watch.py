@@ -51,8 +51,9 @@ class RepositoryWatch:
         listening = asyncio.create_task(self._listen())
         try:
             while True:
+                pause_s = await self._pause_s()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), await self._pause_s())
+                    await asyncio.wait_for(self._changed.wait(), pause_s)
                 await self._look()
         finally:
             listening.cancel()

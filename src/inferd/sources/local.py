@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +17,10 @@ class LocalSource:
     def versions(self, uri: str) -> Sequence[int]:
         """The versions there are now, ascending. ``01`` is no version: 1 must have one spelling."""
         try:
-            children = list(Path(uri).iterdir())
+            names = subfolders(uri)
         except OSError as error:
             raise LoadFailed(f"{uri}: cannot be listed: {error.strerror}") from None
-        return sorted(int(child.name) for child in children if is_version(child))
+        return sorted(int(name) for name in names if name.isascii() and name.isdecimal() and name[0] != "0")
 
     def fetch(self, uri: str, version: int) -> Path:
         """The version's folder, where it lies. Raises ``LoadFailed`` when it is gone."""
@@ -29,10 +30,17 @@ class LocalSource:
         return folder
 
 
-def is_version(folder: Path) -> bool:
-    """Whether ``folder`` is named by a positive integer in its one spelling."""
-    name = folder.name
-    return name.isascii() and name.isdecimal() and name[0] != "0" and folder.is_dir()
+def subfolders(folder: str | Path) -> list[str]:
+    """The names of the folders in ``folder``, sorted. Raises ``OSError`` when it cannot be listed."""
+    with os.scandir(folder) as entries:  # which mostly knows what is a folder, without asking for each
+        return sorted(entry.name for entry in entries if _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 SOURCE = LocalSource()

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,8 +101,17 @@ def test_what_was_measured_of_the_version_before_is_taken_over_when_a_few_calls_
     assert (after.max_batch_size, after.inline_rows) == (before.max_batch_size, before.inline_rows)
     assert after.cost_us < before.cost_us
     assert len(calls) < 40
-    # Two calls confirm, where five of each size would have been made before.
-    assert [rows for rows in calls if rows == before.max_batch_size] == [before.max_batch_size] * 2
+    # One call confirms, where hundreds of each size would have been made before.
+    assert calls.count(before.max_batch_size) == 1
+
+
+def test_a_version_that_runs_inline_where_the_one_before_did_need_not_run_larger_batches():
+    fast = config(execution=ExecutionConfig(inline_max_us=1e6))
+    before = replace(warm_up([FakeModel()], fast, NOWHERE), inline_rows=64, cost_us=5e6)
+    model, calls = counted()
+    after = warm_up([model], fast, NOWHERE, before)
+    assert (after.max_batch_size, after.inline_rows, after.cost_us) == (before.max_batch_size, 64, 5e6)
+    assert max(calls) == 64
 
 
 def test_what_was_taken_over_does_not_creep_up_from_version_to_version(monkeypatch):
@@ -111,10 +121,18 @@ def test_what_was_taken_over_does_not_creep_up_from_version_to_version(monkeypat
 
 
 def test_a_version_that_is_slower_than_the_one_before_is_measured_for_itself():
-    before = replace(warm_up([FakeModel()], config(), NOWHERE), cost_us=1e-6)
+    before = replace(warm_up([FakeModel()], config(), NOWHERE), cost_us=1e-6, inline_rows=0)
     model, calls = counted()
     warm_up([model], config(), NOWHERE, before)
     assert len(calls) > 100
+
+
+def test_a_version_that_no_longer_comes_below_the_inline_bound_is_measured_for_itself(monkeypatch):
+    monkeypatch.setattr(warmup, "TIMED_S", 0.0)
+    before = replace(warm_up([FakeModel()], config(), NOWHERE), inline_rows=2, cost_of_rows=1024)
+    model, calls = counted(lambda x: time.sleep(0.001) or x)
+    assert warm_up([model], config(), NOWHERE, before).inline_rows == 0
+    assert max(calls) > 2
 
 
 def test_a_version_that_may_no_longer_run_inline_is_measured_for_itself():

@@ -9,6 +9,7 @@ model). ``application/x-npy`` and ``application/x-npz`` carry whole tensors too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -55,7 +56,7 @@ class NativeCodec:
         self._plain_reply = self._reply((JSON,), self._row_form, select_outputs)
         self._json = JsonBody(signature, batchable=batchable, nan=nan, select_outputs=select_outputs)
         self._fast, self._fast_name = self._json.fast, self._json.fast_name
-        self._example = _small_example(signature, batchable)
+        self._batchable = batchable
 
     def decode(self, body: bytes, headers: Mapping[bytes, bytes]) -> tuple[InferenceRequest, Reply]:
         """The request in ``body``, without time stamps or id, and the encoder of its answer.
@@ -99,6 +100,13 @@ class NativeCodec:
         self._json.inputs.check_rows(inputs)
         return inputs
 
+    @cached_property
+    def _example(self) -> dict[str, Any] | None:
+        """The body to show beside an error, unless nobody could read it."""
+        if sum(abs(prod(spec.shape)) for spec in self._signature.inputs) > _MAX_EXAMPLE_VALUES:
+            return None
+        return example_request(self._signature, batchable=self._batchable)
+
     def _reply(self, accepted: tuple[bytes, ...], form: Form, wanted: tuple[str, ...]) -> Reply:
         """The first accepted type that can carry the answer."""
         names = wanted or self._signature.output_names
@@ -111,10 +119,3 @@ class NativeCodec:
         if content == JSON:
             return JsonReply(names, form, self._nan)
         return NpyReply(names[0]) if content == NPY else NpzReply(names)
-
-
-def _small_example(signature: Signature, batchable: bool) -> dict[str, Any] | None:
-    """The body to show beside an error, unless nobody could read it."""
-    if sum(abs(prod(spec.shape)) for spec in signature.inputs) > _MAX_EXAMPLE_VALUES:
-        return None
-    return example_request(signature, batchable=batchable)
