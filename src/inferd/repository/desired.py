@@ -28,7 +28,7 @@ from inferd.repository.artefact import (
 from inferd.repository.completeness import Complete
 from inferd.repository.model_toml import FILE_NAME, apply, read_model_toml
 from inferd.repository.version_policy import choose_versions
-from inferd.sources.local import subfolders
+from inferd.sources.folders import subfolders, version_numbers
 
 logger = logging.getLogger("inferd.repository")
 
@@ -113,29 +113,29 @@ def _discover(text: str, look: Look) -> Iterator[WantedModel]:
         raise ConfigError(_missing(path))
     elif is_artefact(path):  # whatever folders it has of its own
         yield _lone_folder(path, look.defaults)
-    elif numbers := _source().versions(text):
-        model = _model_folder(path, numbers, look)
+    elif version_numbers(names := _folder_names(path)):
+        model = _model_folder(path, names, look)
         if not model.versions and model.problems:
             raise ConfigError(next(iter(model.problems.values())))
         yield model
     else:
-        yield from _repository(path, look)
+        yield from _repository(path, names, look)
 
 
-def _repository(path: Path, look: Look) -> Iterator[WantedModel]:
+def _repository(path: Path, names: Sequence[str], look: Look) -> Iterator[WantedModel]:
     """The models in a folder of model folders; of one that holds none, itself."""
-    found = {child: _versions(child) for child in _folders(path)}
-    if all(numbers is not None and not numbers for numbers in found.values()):
+    found = {path / name: _names_inside(path / name) for name in names if not name.startswith(".")}
+    if all(inside is not None and not version_numbers(inside) for inside in found.values()):
         if not (look.may_be_empty and all(child.is_dir() or child.name.startswith(".") for child in path.iterdir())):
             yield _lone_folder(path, look.defaults)
         return
-    for child, numbers in found.items():
-        if numbers is None:
+    for child, inside in found.items():
+        if inside is None:
             name = _model_name(child.name)
             reason = f"the folder {child.name} cannot be listed"
             yield WantedModel(name, replace(look.defaults, name=name), {}, origin=str(child), problem=reason)
-        elif numbers:
-            yield _model_folder(child, numbers, look)
+        elif version_numbers(inside):
+            yield _model_folder(child, inside, look)
         else:
             _warn_once(f"{child} is ignored: it holds no version folder, such as {child.name}/1")
 
@@ -166,14 +166,17 @@ def _with_advice(folder: Path, reason: str) -> str:
     several = artefacts_in(folder)
     if len(several) > 1:
         return f"{reason}, or serve each on its own: inferd serve {' '.join(map(str, several[:5]))}"
-    listed = (child for child in _folders(folder) if _versions(child) is not None)
-    misnamed = next((child.name for child in listed if artefacts_in(child)), None)
+    visible = [name for name in _folder_names(folder) if not name.startswith(".")]
+    listed = (name for name in visible if _names_inside(folder / name) is not None)
+    misnamed = next((name for name in listed if artefacts_in(folder / name)), None)
     if misnamed is not None:
         return f"{folder}: {misnamed} is not a number, as the name of a version's folder is, such as {folder / '1'}"
     return f"{reason}; and it holds no version folder (1/, 2/) and no model folder"
 
 
-def _model_folder(folder: Path, numbers: Sequence[int], look: Look) -> WantedModel:
+def _model_folder(folder: Path, names: Sequence[str], look: Look) -> WantedModel:
+    """``names`` are those of the folders inside."""
+    numbers = version_numbers(names)
     partial = {version: why for version in numbers if (why := look.why_incomplete(folder / str(version)))}
     there = [version for version in numbers if version not in partial]
     versions: dict[int, Path] = {}
@@ -193,9 +196,9 @@ def _model_folder(folder: Path, numbers: Sequence[int], look: Look) -> WantedMod
     except ConfigError as error:
         problem = error.message
         problems = dict.fromkeys(there[-1:], problem)
-    names = {*map(str, numbers)}
+    versioned = {*map(str, numbers)}
     skipped = (
-        *(f"{child.name}: not a version number" for child in _folders(folder) if child.name not in names),
+        *(f"{name}: not a version number" for name in names if name not in versioned and not name.startswith(".")),
         *(f"{version}: {why}" for version, why in partial.items()),
     )
     # Callers see these reasons, and the server's paths are not for them.
@@ -211,7 +214,7 @@ def _without_path(folder: Path, reason: str) -> str:
 
 
 def _named(folder: Path, defaults: ModelConfig) -> ModelConfig:
-    return replace(defaults, name=_model_name(folder.resolve().name))
+    return replace(defaults, name=_model_name(Path(os.path.abspath(folder)).name))
 
 
 def _configure(folder: Path, config: ModelConfig) -> ModelConfig:
@@ -240,18 +243,18 @@ def _is_code(text: str) -> bool:
     return Path(where).is_file() or (not where.endswith(".py") and all(map(str.isidentifier, where.split("."))))
 
 
-def _folders(folder: Path) -> list[Path]:
+def _folder_names(folder: Path) -> list[str]:
     try:
-        return [folder / name for name in subfolders(folder) if not name.startswith(".")]
+        return subfolders(folder)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be listed: {error.strerror}") from None
 
 
-def _versions(folder: Path) -> Sequence[int] | None:
+def _names_inside(folder: Path) -> list[str] | None:
     """None for a folder nobody may read: lost+found in a mounted repository, or a model whose disk is ill."""
     try:
-        return _source().versions(str(folder))
-    except LoadFailed:
+        return subfolders(folder)
+    except OSError:
         return None
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from inferd.core.errors import LoadFailed
+from inferd.sources.folders import subfolders, version_numbers
 
 
 class LocalSource:
@@ -20,7 +20,7 @@ class LocalSource:
             names = subfolders(uri)
         except OSError as error:
             raise LoadFailed(f"{uri}: cannot be listed: {error.strerror}") from None
-        return sorted(int(name) for name in names if name.isascii() and name.isdecimal() and name[0] != "0")
+        return version_numbers(names)
 
     def fetch(self, uri: str, version: int) -> Path:
         """The version's folder, where it lies. Raises ``LoadFailed`` when it is gone."""
@@ -28,19 +28,6 @@ class LocalSource:
         if not folder.is_dir():
             raise LoadFailed(f"{folder}: no such version folder")
         return folder
-
-
-def subfolders(folder: str | Path) -> list[str]:
-    """The names of the folders in ``folder``, sorted. Raises ``OSError`` when it cannot be listed."""
-    with os.scandir(folder) as entries:  # which mostly knows what is a folder, without asking for each
-        return sorted(entry.name for entry in entries if _is_folder(entry))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
 
 
 SOURCE = LocalSource()

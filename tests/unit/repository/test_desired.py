@@ -191,3 +191,10 @@ def test_several_artefacts_in_a_folder_can_be_served_each_on_its_own(tmp_path: P
 def test_a_folder_without_any_model_says_what_was_expected(tmp_path: Path):
     make(tmp_path, "sub/notes.txt")
     assert refusal(tmp_path).endswith("and it holds no version folder (1/, 2/) and no model folder")
+
+
+def test_a_model_folder_that_is_a_link_is_named_by_the_link(tmp_path: Path):
+    make(tmp_path, "store/ab12cd/1/model.onnx", "models/plain/1/model.onnx")
+    (tmp_path / "models" / "churn").symlink_to(tmp_path / "store" / "ab12cd")
+    (tmp_path / "models" / "loop").symlink_to(tmp_path / "models" / "loop")
+    assert [model.name for model in find(tmp_path / "models")] == ["churn", "plain"]
