@@ -22,8 +22,6 @@ from inferd.core.errors import InferdError, LoadFailed
 _PACKAGE = "_inferd_user_"
 _number = itertools.count(1)
 _locks: dict[str, AbstractContextManager[bool]] = {}
-# Python's own function raises KeyError when two threads call it at once.
-_invalidation = threading.Lock()
 _folders_of_an_absolute_path = re.compile(r"(?<![\w:/.])/(?:[\w.+@~-]+/)+")
 
 
@@ -65,8 +63,7 @@ def loading(folder: Path | None, what: str, thread: int | None = None) -> Iterat
     with ExitStack() as held:
         for name in _shared_names(folder, what):
             held.enter_context(_locks.setdefault(name, threading.RLock()))
-        with _invalidation:
-            importlib.invalidate_caches()
+        _look_again(folder)
         outer, load = loads.get(ident), _Load(folder, frozenset(sys.modules))
         loads[ident] = load
         try:
@@ -82,6 +79,20 @@ def loading(folder: Path | None, what: str, thread: int | None = None) -> Iterat
                 loads[ident] = outer
             for name in load.found - load.before:
                 sys.modules.pop(name, None)
+
+
+def _look_again(folder: Path | None) -> None:
+    """Have the import system forget what it knows of the files in ``folder``, or in all folders.
+
+    ``importlib.invalidate_caches`` does so for all, and fails when another thread imports something meanwhile.
+    """
+    for path, finder in sys.path_importer_cache.copy().items():
+        if folder is not None and not Path(path).is_relative_to(folder):
+            continue
+        if finder is None:
+            sys.path_importer_cache.pop(path, None)
+        elif hasattr(finder, "invalidate_caches"):
+            finder.invalidate_caches()
 
 
 def _shared_names(folder: Path | None, what: str) -> list[str]:

@@ -1,9 +1,13 @@
 """Code of users, imported by several threads at once."""
 
+import os
 import sys
 import threading
 
-from inferd.runtimes.user_code import loading
+import pytest
+
+from inferd.core.errors import LoadFailed
+from inferd.runtimes.user_code import import_file, loading
 
 
 def test_many_threads_load_at_once(tmp_path):
@@ -30,3 +34,14 @@ def test_many_threads_load_at_once(tmp_path):
     finally:
         sys.setswitchinterval(interval)
     assert failures == []
+
+
+def test_a_sibling_that_came_since_is_found_although_the_folder_looks_the_same(tmp_path):
+    model = tmp_path / "model.py"
+    model.write_text("import rates\n\nRATE = rates.RATE\n")
+    before = tmp_path.stat()
+    with pytest.raises(LoadFailed, match="rates"):
+        import_file(model)
+    (tmp_path / "rates.py").write_text("RATE = 3\n")
+    os.utime(tmp_path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert import_file(model).RATE == 3
