@@ -18,18 +18,8 @@ from serve_support import EXAMPLES, Process
 
 from inferd.core.errors import LoadFailed
 from inferd.sources.remote import Mirror
+from ranker_support import MODEL
 
-CODE = """
-import numpy as np
-
-class Model:
-    inputs = {"x": "FP32[-1, 1]"}
-    outputs = {"version": "INT64[-1]"}
-    batchable = True
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.full(len(x), VERSION)
-"""
 SUM_OF_WEIGHTS = "__import__('zlib').crc32(open(__file__.replace('model.py', 'weights.bin'), 'rb').read())"
 JSON = {"Content-Type": "application/json"}
 WATCH = ("--watch", "--watch-interval-s", "0.3", "--watch-settle-s", "0.3")
@@ -47,7 +37,7 @@ def bucket(store, request):
 
 
 def put_version(bucket, version, answer=None):
-    bucket.put(f"m/{version}/model.py", CODE.replace("VERSION", answer or str(version)).encode())
+    bucket.put(f"m/{version}/model.py", MODEL.replace("VERSION", answer or str(version)).encode())
 
 
 class Served:

@@ -8,20 +8,10 @@ import time
 import pytest
 from serve_support import Process
 
-CODE = """
-import numpy as np
-
-class Model:
-    inputs = {"x": "FP32[-1, 1]"}
-    outputs = {"version": "INT64[-1]"}
-    batchable = True
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.full(len(x), VERSION)
-"""
+from ranker_support import MODEL
 
 
-def put(repository, version, model="m", code=CODE):
+def put(repository, version, model="m", code=MODEL):
     folder = repository / model / str(version)
     folder.mkdir(parents=True)
     (folder / "model.py").write_text(code.replace("VERSION", str(version)))
@@ -91,13 +81,13 @@ def test_a_version_that_is_still_copied_is_not_loaded(watched):
     folder = watched.repository / "m" / "2"
     folder.mkdir()
     with (folder / "model.py").open("w") as file:
-        file.write(CODE.replace("VERSION", "666"))
+        file.write(MODEL.replace("VERSION", "666"))
         for _ in range(15):
             file.write("#" * 100 + "\n")
             file.flush()
             time.sleep(0.1)  # the copying takes this long
             assert watched.predict() == 1
-        file.write(CODE.replace("VERSION", "2"))
+        file.write(MODEL.replace("VERSION", "2"))
     watched.until(lambda: watched.versions() == {2})
     assert watched.predict() == 2
 
@@ -133,7 +123,7 @@ def test_what_cannot_be_read_leaves_what_serves_as_it_is(watched):
 def test_files_that_take_the_place_of_others_are_told_and_served_when_somebody_says_so(watched):
     """The folder goes and comes between two looks, so nobody could see it go."""
     folder = watched.repository / "m" / "1"
-    other = put(watched.repository.parent / "other", 1, code=CODE.replace("VERSION", "111"))
+    other = put(watched.repository.parent / "other", 1, code=MODEL.replace("VERSION", "111"))
     folder.rename(watched.repository.parent / "old")
     other.rename(folder)
     watched.until(lambda: "its files have changed" in watched.describe()["versions"][0].get("reason", ""))

@@ -100,14 +100,16 @@ def _confirm(model: Model, rows: Tensors, config: ModelConfig, before: Measured)
     """
     if not before.cost_of_rows or before.asked != config.batching:
         return None
-    inline_only = 0 < before.inline_rows < before.cost_of_rows
-    size = before.inline_rows if inline_only else before.cost_of_rows
-    bound_us = config.execution.inline_max_us if inline_only else CONFIRMED_FACTOR * before.cost_us
+    partly_inline = 0 < before.inline_rows < before.cost_of_rows
+    size = before.inline_rows if partly_inline else before.cost_of_rows
+    bound_us = float("inf") if partly_inline else CONFIRMED_FACTOR * before.cost_us
+    if before.inline_rows and config.execution.mode == "auto":
+        bound_us = min(bound_us, config.execution.inline_max_us)
     cost_us = _least_us(model, take_rows(rows, size), bound_us)
     if cost_us > bound_us or (before.inline_rows and not _may_run_inline(model, config, cost_us)):
         return None
     # Not the new cost where it is higher: versions that are a little slower each would add up unseen.
-    known_us = before.cost_us if inline_only else min(cost_us, before.cost_us)
+    known_us = before.cost_us if partly_inline else min(cost_us, before.cost_us)
     return before.max_batch_size, before.inline_rows, known_us, before.cost_of_rows
 
 
@@ -130,14 +132,14 @@ def _grow(model: Model, rows: Tensors, config: ModelConfig, batching: bool) -> t
     """
     configured = config.batching.max_batch_size if batching else 1
     most = configured or LARGEST_BATCH_ROWS
-    size, inline_rows, cost_us, cost_of_rows = 1, 0, 0.0, 1
+    size, smaller, inline_rows = 1, 0, 0
     while True:
-        cost_us, cost_of_rows = _cost_us(model, take_rows(rows, size), config), size
-        if inline_rows == size // 2 and _may_run_inline(model, config, cost_us):
+        cost_us = _cost_us(model, take_rows(rows, size), config)
+        if inline_rows == smaller and _may_run_inline(model, config, cost_us):
             inline_rows = size
         if size >= most or 2 * cost_us > LARGEST_BATCH_S * 1e6:
-            return configured or size, inline_rows, cost_us, cost_of_rows
-        size = min(2 * size, most)
+            return configured or size, inline_rows, cost_us, size
+        size, smaller = min(2 * size, most), size
 
 
 def _cost_us(model: Model, inputs: Tensors, config: ModelConfig) -> float:

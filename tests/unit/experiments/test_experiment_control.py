@@ -11,18 +11,8 @@ from inferd.experiments.definition_store import DefinitionStore
 from inferd.experiments.definition_toml import experiment_of, values_of
 from inferd.server.keys import append_key, new_key
 from inferd.testing import Client
+from ranker_support import MODEL
 
-MODEL = """
-import numpy as np
-
-class Model:
-    inputs = {"x": "FP32[-1, 1]"}
-    outputs = {"version": "INT64[-1]"}
-    batchable = True
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.full(len(x), VERSION)
-"""
 JSON = {"content-type": "application/json"}
 ALL = "/admin/experiments"
 ONE = f"{ALL}/ranker-2"

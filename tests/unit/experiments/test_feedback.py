@@ -7,18 +7,8 @@ import pytest
 
 from inferd.experiments.events import hash_unit
 from inferd.testing import Client
+from ranker_support import MODEL
 
-MODEL = """
-import numpy as np
-
-class Model:
-    inputs = {"x": "FP32[-1, 1]"}
-    outputs = {"version": "INT64[-1]"}
-    batchable = True
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.full(len(x), VERSION)
-"""
 EXPERIMENT = """\
 id = "ranker-2"
 model = "ranker"

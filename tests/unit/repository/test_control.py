@@ -11,22 +11,12 @@ import pytest
 from inferd.core.errors import LoadFailed
 from inferd.repository.version_policy import check_policy, choose_versions
 from inferd.testing import Client
+from ranker_support import MODEL
 
-CODE = """
-import numpy as np
-
-class Model:
-    inputs = {"x": "FP32[-1, 1]"}
-    outputs = {"version": "INT64[-1]"}
-    batchable = True
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.full(len(x), VERSION)
-"""
 JSON = {"content-type": "application/json"}
 
 
-def put(repository, version, code=CODE):
+def put(repository, version, code=MODEL):
     folder = repository / "m" / str(version)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.py").write_text(code.replace("VERSION", str(version)))
@@ -130,7 +120,7 @@ def test_an_unloaded_version_is_freed(client):
 
 
 def test_a_reload_reads_the_files_again(client, repository):
-    put(repository, 2, CODE.replace("VERSION", "20"))
+    put(repository, 2, MODEL.replace("VERSION", "20"))
     assert version_of(client) == 2
     post(client, "/admin/models/m/reload")
     assert version_of(client) == 20

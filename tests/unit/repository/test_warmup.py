@@ -42,6 +42,11 @@ def test_only_the_batches_below_the_bound_run_inline(monkeypatch):
     assert warm_up([FakeModel()], config(), NOWHERE).inline_rows == 32
 
 
+def test_the_largest_batch_runs_inline_too_when_it_is_no_power_of_two():
+    fast = config(batching=BatchingConfig(max_batch_size=6), execution=ExecutionConfig(inline_max_us=1e6))
+    assert warm_up([FakeModel()], fast, NOWHERE).inline_rows == 6
+
+
 def test_user_code_never_runs_inline():
     model = FakeModel()
     model.user_code = True
@@ -112,6 +117,15 @@ def test_a_version_that_runs_inline_where_the_one_before_did_need_not_run_larger
     after = warm_up([model], fast, NOWHERE, before)
     assert (after.max_batch_size, after.inline_rows, after.cost_us) == (before.max_batch_size, 64, 5e6)
     assert max(calls) == 64
+
+
+def test_a_batch_that_runs_inline_is_tried_until_it_is_fast_enough_for_the_loop(monkeypatch):
+    """1.5 times what it cost before would be enough elsewhere."""
+    enough = []
+    monkeypatch.setattr(warmup, "_least_us", lambda model, inputs, enough_us: enough.append(enough_us) or 450.0)
+    before = replace(warm_up([FakeModel()], config(), NOWHERE), cost_us=400.0, inline_rows=1024, cost_of_rows=1024)
+    assert warm_up([FakeModel()], config(), NOWHERE, before).inline_rows == 1024
+    assert enough == [500.0]
 
 
 def test_what_was_taken_over_does_not_creep_up_from_version_to_version(monkeypatch):
