@@ -15,8 +15,9 @@ import psycopg
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
-from ranker_support import lay_ranker
 from serve_support import Process
+
+from ranker_support import lay_ranker
 
 JSON = {"Content-Type": "application/json"}
 

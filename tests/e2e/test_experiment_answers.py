@@ -5,10 +5,10 @@ import json
 import grpc
 import numpy as np
 import pytest
-from ranker_support import lay_ranker
 from serve_support import Process, free_port
 
 from inferd.protocols.grpc.schema import message_class
+from ranker_support import lay_ranker
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 JSON = {"Content-Type": "application/json"}

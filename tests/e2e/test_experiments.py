@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from ranker_support import lay_ranker
 from serve_support import Process
+
+from ranker_support import lay_ranker
 
 
 @pytest.fixture(scope="module")
