@@ -1,14 +1,17 @@
 """Versions that come and go: what callers notice of 100 swaps, and what 50 cycles of load, infer, unload leave behind.
 
-Usage: swaps.py [--swaps 100] [--cycles 50] [--pause-s 0.2] [--connections 4] [--width 256].
+Usage: swaps.py [--swaps 100] [--cycles 50] [--every-s 0.2] [--connections 4] [--width 256] [--shared].
 Each version answers its own number. Ten rounds, each of two steady seconds and a tenth of the swaps, so that what else
 the machine does falls on both alike.
+
+The callers have one processor to themselves and the server has the others: what they notice is then the server's, as if
+they ran elsewhere. With ``--shared`` all take what they get. Most of what is slow is then a caller that waits for the
+processor that a version is being loaded on.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import multiprocessing
 import os
@@ -28,10 +31,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-JSON = {"Content-Type": "application/json"}
 ROUNDS = 10
 STEADY_S = 2.0
-KEPT_VERSIONS = 3
 
 
 def write_version(model: Path, version: int, width: int) -> None:
@@ -59,21 +60,28 @@ def write_version(model: Path, version: int, width: int) -> None:
 
 
 def call(port: int, method: str, path: str, body: str = "") -> Any:
-    """The JSON answer of one control call."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
-    connection.request(method, path, body, JSON)
-    response = connection.getresponse()
-    text = response.read()
-    if response.status != 200:
-        raise SystemExit(f"{method} {path}: {response.status} {text.decode()}")
+    """The JSON answer of one call over a connection of its own. A bare socket, since this process should not take from
+    the server's processors while callers are timed."""
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
+        connection.sendall(
+            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        received = bytearray()
+        while chunk := connection.recv(65536):
+            received += chunk
+    head, _, text = bytes(received).partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200 "):
+        raise SystemExit(f"{method} {path}: {received.decode()}")
     return json.loads(text)
 
 
-def ask_forever(port: int, connections: int, pipe: Connection) -> None:
+def ask_forever(port: int, connections: int, processors: set[int], pipe: Connection) -> None:
     """A process of its own: ask on each connection as soon as it is answered, until told to stop. Sends back pairs of
     time and latency in seconds, and how many answers were wrong."""
     import asyncio
 
+    os.sched_setaffinity(0, processors)
     body = b'{"instances": [[0, 0, 0, 0]]}'
     request = (
         b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -119,10 +127,12 @@ def resident_mb(pid: int) -> float:
 
 
 @contextmanager
-def asking(port: int, connections: int) -> Iterator[Callable[[], tuple[list[tuple[float, float]], int]]]:
+def asking(
+    port: int, connections: int, processors: set[int]
+) -> Iterator[Callable[[], tuple[list[tuple[float, float]], int]]]:
     """Callers in a process of their own: what stops them, and gives what ``ask_forever`` sends back."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=ask_forever, args=(port, connections, theirs))
+    process = multiprocessing.Process(target=ask_forever, args=(port, connections, processors, theirs))
     process.start()
 
     def stop() -> tuple[list[tuple[float, float]], int]:
@@ -138,7 +148,7 @@ def asking(port: int, connections: int) -> Iterator[Callable[[], tuple[list[tupl
 
 
 @contextmanager
-def started(repository: Path) -> Iterator[tuple[int, int]]:
+def started(repository: Path, processors: set[int]) -> Iterator[tuple[int, int]]:
     """A server: its process and its port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -147,6 +157,7 @@ def started(repository: Path) -> Iterator[tuple[int, int]]:
     command = [*inferd, "serve", str(repository), "--port", str(port), "--grpc-port", "0"]
     state = {**os.environ, "XDG_STATE_HOME": str(repository.parent / "state")}
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=state)
+    os.sched_setaffinity(server.pid, processors)  # before it has any thread but one
     try:
         for _ in range(1200):
             with suppress(OSError, SystemExit):
@@ -168,12 +179,18 @@ def swap(port: int, model: Path, made: Path, version: int) -> float:
     ready = [each["version"] for each in described["versions"] if each["state"] == "READY"]
     if ready != [version]:
         raise SystemExit(f"version {version} does not serve alone: {described}")
-    shutil.rmtree(model / str(version - KEPT_VERSIONS), ignore_errors=True)
     return took
 
 
-def swaps(repository: Path, count: int, connections: int, width: int, pause_s: float) -> None:
+def divided(shared: bool) -> tuple[set[int], set[int]]:
+    """The processors of the server and those of the callers."""
+    every = sorted(os.sched_getaffinity(0))
+    return (set(every), set(every)) if shared or len(every) == 1 else (set(every[:-1]), {every[-1]})
+
+
+def swaps(repository: Path, count: int, connections: int, width: int, every_s: float, shared: bool) -> None:
     """Swap versions while callers ask, and print what they noticed."""
+    servers, callers = divided(shared)
     model, made = repository / "m", repository.parent / "made"
     for version in range(1, count + 2):
         write_version(made, version, width)
@@ -182,22 +199,27 @@ def swaps(repository: Path, count: int, connections: int, width: int, pause_s: f
     (model / "model.toml").write_text("[execution]\nintra_op_threads = 1\n")
     took: list[float] = []
     steady, swapping = [], []
-    with started(repository) as (_, port), asking(port, connections) as stop:
+    with started(repository, servers) as (_, port), asking(port, connections, callers) as stop:
         time.sleep(2)
         for index in range(ROUNDS):
             begin = time.perf_counter()
             time.sleep(STEADY_S)
             between = time.perf_counter()
-            for version in range(2 + index * count // ROUNDS, 2 + (index + 1) * count // ROUNDS):
+            versions = range(2 + index * count // ROUNDS, 2 + (index + 1) * count // ROUNDS)
+            for version in versions:
+                due = time.perf_counter() + every_s
                 took.append(swap(port, model, made, version))
-                time.sleep(pause_s)
+                time.sleep(max(0.0, due - time.perf_counter()))
             steady.append((begin, between))
             swapping.append((between, time.perf_counter()))
+            for version in versions:
+                shutil.rmtree(model / str(version - 1))
         taken, wrong = stop()
     before, during = p99_ms(taken, steady), p99_ms(taken, swapping)
     seconds = sum(end - start for start, end in swapping)
-    print(f"{count} swaps in {seconds:.1f} s, {pause_s:g} s apart, {np.median(took) * 1e3:.0f} ms each")
-    print(f"{len(taken)} requests by {connections} connections")
+    print(f"{count} swaps in {seconds:.1f} s, one every {every_s:g} s, {np.median(took) * 1e3:.0f} ms each")
+    apart = "one processor for the callers" if servers != callers else "callers and server share the processors"
+    print(f"{len(taken)} requests by {connections} connections, {apart}")
     print(f"failed or answered by another version than named: {wrong}")
     print(f"p99 steady {before:.2f} ms, during swaps {during:.2f} ms: {during / before:.2f} x (bar 1.5)")
 
@@ -206,7 +228,7 @@ def cycles(repository: Path, count: int, width: int) -> None:
     """Load, infer and unload one version again and again, and print the resident memory."""
     write_version(repository / "m", 1, width)
     sizes = []
-    with started(repository) as (pid, port):
+    with started(repository, os.sched_getaffinity(0)) as (pid, port):
         for _ in range(count):
             call(port, "POST", "/admin/models/m/load")
             for _ in range(20):
@@ -223,14 +245,22 @@ def cycles(repository: Path, count: int, width: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--swaps", type=int, default=100)
-    parser.add_argument("--pause-s", type=float, default=0.2)
+    parser.add_argument("--every-s", type=float, default=0.2)
     parser.add_argument("--cycles", type=int, default=50)
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--shared", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.swaps:
-            swaps(Path(folder) / "models", options.swaps, options.connections, options.width, options.pause_s)
+            swaps(
+                Path(folder) / "models",
+                options.swaps,
+                options.connections,
+                options.width,
+                options.every_s,
+                options.shared,
+            )
     with tempfile.TemporaryDirectory() as folder:
         if options.cycles:
             cycles(Path(folder) / "models", options.cycles, options.width)

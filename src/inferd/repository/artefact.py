@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from fnmatch import fnmatch
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from inferd.abc import Runtime
 from inferd.core.errors import ConfigError
@@ -62,7 +63,8 @@ def print_of(artefact: Path) -> Print:
         status = artefact.stat()
     except OSError:
         return ()
-    return () if os.path.lexists(beside(artefact) / STUB) else (status.st_size, status.st_mtime_ns)
+    folder = artefact if S_ISDIR(status.st_mode) else artefact.parent
+    return () if os.path.lexists(folder / STUB) else (status.st_size, status.st_mtime_ns)
 
 
 def has_file(path: Path) -> bool:
@@ -71,9 +73,13 @@ def has_file(path: Path) -> bool:
     Raises ``ConfigError`` for what is there and is none, such as a folder, a pipe or a link to nothing: what it should
     say must not be passed over.
     """
-    if not path.is_file() and os.path.lexists(path):
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    if not S_ISREG(status.st_mode) and not path.is_file():
         raise ConfigError(f"{path.parent.name}/{path.name} is no regular file; replace it or take it away")
-    return path.is_file()
+    return True
 
 
 def check_artefact(artefact: Path, runtime: str = "") -> None:

@@ -19,7 +19,7 @@ def overlaid(wanted: Sequence[WantedModel], decisions: Mapping[str, Decision]) -
     """``wanted`` with what was decided about configurations laid over them."""
     return [
         replace(model, config=apply(model.config, read_overrides(decisions[model.name].overrides)))
-        if model.name in decisions
+        if model.name in decisions and decisions[model.name].overrides
         else model
         for model in wanted
     ]
@@ -56,7 +56,8 @@ def chooser(
             return usual(config, there)
         if decision.off:
             return ()
-        config = apply(config, read_overrides(decision.overrides))
+        if decision.overrides:
+            config = apply(config, read_overrides(decision.overrides))
         there = [version for version in there if version not in decision.unloaded]
         by_rule = by_policy(decision.policy, failed)(config, there) if decision.policy else usual(config, there)
         kept = ({*decision.loaded, *decision.labels.values()} & {*there}) | {*by_rule}

@@ -79,6 +79,7 @@ class StateStore:
         self._connection: sqlite3.Connection | None = None
         self._kept: deque[HistoryEvent] = deque(maxlen=KEPT)
         self._trouble = ""
+        self._written: dict[str, str] = {}
         self.decisions: dict[str, Decision] = {}
         """What was decided before, by model."""
         if path is not None and os.path.lexists(path):
@@ -87,9 +88,11 @@ class StateStore:
 
     def save(self, model: str, decision: Decision) -> None:
         """Keep ``decision``. Raises ``ConfigError`` when the disk refuses; then nothing was changed."""
-        if self._path is None:
+        text = json.dumps(_to_json(decision))
+        if self._path is None or self._written.get(model) == text:
             return
-        self._write("INSERT OR REPLACE INTO decisions VALUES (?, ?)", (model, json.dumps(_to_json(decision))))
+        self._write("INSERT OR REPLACE INTO decisions VALUES (?, ?)", (model, text))
+        self._written[model] = text
 
     def record(self, event: HistoryEvent) -> None:
         """Add to the history. A disk that refuses costs the event, which is logged once."""

@@ -118,7 +118,7 @@ class MLflowRuntime:
 
     def claims(self, artefact: Path) -> bool:
         """By the file that describes it."""
-        return artefact.is_dir() and (artefact / FILE).is_file()
+        return (artefact / FILE).is_file()
 
     def load(self, config: ModelConfig, artefact: Path, device: str) -> MLflowModel:
         """Load onto the CPU, into this process."""

@@ -76,9 +76,7 @@ class TensorFlowRuntime:
 
     def claims(self, artefact: Path) -> bool:
         """By the file in a folder that makes it a SavedModel, or by its suffix."""
-        if artefact.is_dir():
-            return (artefact / SAVED_MODEL).is_file()
-        return artefact.suffix.lower() == _SUFFIX and artefact.is_file()
+        return (artefact / SAVED_MODEL).is_file() or (artefact.suffix.lower() == _SUFFIX and artefact.is_file())
 
     def load(self, config: ModelConfig, artefact: Path, device: str) -> TensorFlowModel:
         """Load onto the CPU or, where TensorFlow sees one, the GPU."""

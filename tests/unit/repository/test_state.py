@@ -60,6 +60,21 @@ def test_the_file_is_made_by_the_first_decision_and_belongs_to_one_server(path):
     store.close()
 
 
+def test_a_decision_that_is_kept_already_is_not_written_again(path):
+    store = StateStore(path)
+    log = path.with_name("s.db-wal")
+    store.save("m", DECISION)
+    size = log.stat().st_size
+    store.save("m", DECISION.copy())
+    assert log.stat().st_size == size
+    store.save("m", Decision())
+    assert log.stat().st_size > size
+    store.close()
+    store = StateStore(path)
+    assert store.decisions == {"m": Decision()}
+    store.close()
+
+
 def test_the_history_keeps_the_last_events_only(path, monkeypatch):
     monkeypatch.setattr(state, "KEPT", 5)
     store = StateStore(path)
