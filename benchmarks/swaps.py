@@ -12,6 +12,7 @@ processor that a version is being loaded on.
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import multiprocessing
 import os
@@ -60,19 +61,13 @@ def write_version(model: Path, version: int, width: int) -> None:
 
 
 def call(port: int, method: str, path: str, body: str = "") -> Any:
-    """The JSON answer of one call over a connection of its own. A bare socket, since this process should not take from
-    the server's processors while callers are timed."""
-    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
-        connection.sendall(
-            f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-        )
-        received = bytearray()
-        while chunk := connection.recv(65536):
-            received += chunk
-    head, _, text = bytes(received).partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200 "):
-        raise SystemExit(f"{method} {path}: {received.decode()}")
+    """The JSON answer of one control call."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    text = response.read()
+    if response.status != 200:
+        raise SystemExit(f"{method} {path}: {response.status} {text.decode()}")
     return json.loads(text)
 
 

@@ -18,11 +18,13 @@ Scan = Callable[[Choose], list[WantedModel]]
 def overlaid(wanted: Sequence[WantedModel], decisions: Mapping[str, Decision]) -> list[WantedModel]:
     """``wanted`` with what was decided about configurations laid over them."""
     return [
-        replace(model, config=apply(model.config, read_overrides(decisions[model.name].overrides)))
-        if model.name in decisions and decisions[model.name].overrides
-        else model
+        replace(model, config=_overridden(model.config, decisions[model.name])) if model.name in decisions else model
         for model in wanted
     ]
+
+
+def _overridden(config: ModelConfig, decision: Decision) -> ModelConfig:
+    return apply(config, read_overrides(decision.overrides)) if decision.overrides else config
 
 
 def fixed(wanted: Sequence[WantedModel]) -> Scan:
@@ -56,8 +58,7 @@ def chooser(
             return usual(config, there)
         if decision.off:
             return ()
-        if decision.overrides:
-            config = apply(config, read_overrides(decision.overrides))
+        config = _overridden(config, decision)
         there = [version for version in there if version not in decision.unloaded]
         by_rule = by_policy(decision.policy, failed)(config, there) if decision.policy else usual(config, there)
         kept = ({*decision.loaded, *decision.labels.values()} & {*there}) | {*by_rule}

@@ -87,7 +87,8 @@ class StateStore:
             self.decisions = _read(self._connection, path)
 
     def save(self, model: str, decision: Decision) -> None:
-        """Keep ``decision``. Raises ``ConfigError`` when the disk refuses; then nothing was changed."""
+        """Keep ``decision``, if it is not kept already. Raises ``ConfigError`` when the disk refuses; then
+        nothing was changed."""
         text = json.dumps(_to_json(decision))
         if self._path is None or self._written.get(model) == text:
             return
